@@ -1,0 +1,466 @@
+//! What the gateway says no with: one variant per rule broken, mapped to status, code, challenge and
+//! public words here and nowhere else.
+//!
+//! The variant's name is the record's reason; the answer says less (`denial::Problem`), unless the
+//! snapshot's [`Reasons`] say otherwise.
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use portcullis_core::denial::Problem;
+use portcullis_core::jose::jws::TokenFault;
+use portcullis_policy::decide::Denial;
+
+use crate::guard::WireFault;
+use crate::hygiene::HygieneFault;
+use crate::journey::Answer;
+use crate::record::{Draft, Outcome};
+use crate::relay::AnswerBody;
+use crate::snapshot::{Reasons, Snapshot};
+use crate::upstream::UpstreamFault;
+
+/// A no, and by which stage.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each group is documented; each name is the rule that it breaks")]
+pub enum Refusal {
+    /// Stage 2: the bytes.
+    Wire(WireFault),
+    /// Stage 3: not a canonical request.
+    Hygiene(HygieneFault),
+    /// Stage 4: the address or its prefix.
+    PeerLimited,
+    /// Stage 5: no such place, no such method (with those that are), a preflight of a stranger.
+    NotFound,
+    MethodNotAllowed(String),
+    OriginForeign,
+    /// Stage 6: the credential.
+    CredentialMissing,
+    CredentialDoubled,
+    CredentialSchemeForeign,
+    CredentialMalformed,
+    CredentialInQuery,
+    CredentialExposed,
+    Token(TokenFault),
+    FailuresExhausted,
+    /// Stage 7: the caller's limits.
+    CallerLimited,
+    /// Stage 8: policy's no; a permit of another request; a snapshot that contradicts itself.
+    Denied(Box<Denial>),
+    PermitForeign,
+    Miswired,
+    /// Stage 9: the body.
+    BodyTooLarge,
+    BodySlow,
+    BodyBroken,
+    /// Stage 10: the upstream, or a page of ours, did not answer.
+    Upstream(UpstreamFault),
+    UpstreamSlow,
+    HouseSlow,
+    /// Stage 11: the upstream's answer breaks HTTP's rules, or asks for another protocol.
+    UpstreamFramingUnclear,
+    UpstreamSwitches,
+    /// The plain listener serves nothing.
+    HttpsOnly,
+}
+
+/// What the caller sees.
+struct Face {
+    status: StatusCode,
+    code: &'static str,
+    detail: &'static str,
+    challenge: Challenge,
+}
+
+/// What `WWW-Authenticate` says, behind scheme, realm and metadata.
+enum Challenge {
+    /// Nothing: credentials would not help.
+    None,
+    /// RFC 6750 §3.1: no error code where no credential was sent.
+    Plain,
+    /// `error="…"`.
+    Error(&'static str),
+    /// `error="insufficient_scope"` with the scope that would do.
+    Scope(String),
+}
+
+fn face(status: StatusCode, code: &'static str, detail: &'static str) -> Face {
+    Face { status, code, detail, challenge: Challenge::None }
+}
+
+fn unauthorized(code: &'static str, detail: &'static str, challenge: Challenge) -> Face {
+    Face { status: StatusCode::UNAUTHORIZED, code, detail, challenge }
+}
+
+impl Refusal {
+    /// A 405 with the methods that are there (RFC 9110 §15.5.6: `Allow` MUST be sent).
+    pub(crate) fn method<'m>(methods: impl IntoIterator<Item = &'m str>) -> Self {
+        let methods: Vec<&str> = methods.into_iter().collect();
+        Refusal::MethodNotAllowed(methods.join(", "))
+    }
+
+    fn face(&self) -> Face {
+        use Refusal::*;
+        match self {
+            Wire(fault) => {
+                let status = status(fault.status());
+                face(status, request_code(status), "the request breaks HTTP's rules")
+            }
+            Hygiene(fault) => {
+                let status = status(fault.status());
+                face(status, request_code(status), "the request is not in canonical form")
+            }
+            PeerLimited => face(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limited",
+                "too many requests from this address",
+            ),
+            CallerLimited => face(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limited",
+                "too many requests by this caller",
+            ),
+            NotFound => face(StatusCode::NOT_FOUND, "not_found", "nothing is served here"),
+            MethodNotAllowed(_) => face(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "this method is not served here",
+            ),
+            OriginForeign => face(
+                StatusCode::FORBIDDEN,
+                "origin_not_allowed",
+                "pages of this origin may not call this API",
+            ),
+            CredentialMissing
+            | CredentialDoubled
+            | CredentialSchemeForeign
+            | CredentialMalformed
+            | CredentialInQuery
+            | CredentialExposed
+            | Token(_)
+            | FailuresExhausted
+            | HttpsOnly => self.face_of_credential(),
+            Denied(denial) => face_of_denial(denial),
+            PermitForeign | Miswired => face(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal_error",
+                "the gateway contradicts itself and refuses",
+            ),
+            BodyTooLarge
+            | BodySlow
+            | BodyBroken
+            | Upstream(_)
+            | UpstreamSlow
+            | HouseSlow
+            | UpstreamFramingUnclear
+            | UpstreamSwitches => self.face_of_transfer(),
+        }
+    }
+
+    fn face_of_credential(&self) -> Face {
+        use Refusal::*;
+        let invalid = Challenge::Error("invalid_token");
+        match self {
+            CredentialMissing => {
+                unauthorized("credential_missing", "an access token is needed", Challenge::Plain)
+            }
+            CredentialSchemeForeign => unauthorized(
+                "credential_missing",
+                "an access token is needed, in the scheme `Bearer`",
+                Challenge::Plain,
+            ),
+            CredentialMalformed => {
+                unauthorized("invalid_token", "the access token is malformed", invalid)
+            }
+            Token(TokenFault::Expired) => {
+                unauthorized("invalid_token", "the access token expired", invalid)
+            }
+            Token(_) => {
+                unauthorized("invalid_token", "the access token is not valid here", invalid)
+            }
+            // RFC 6750 §3.1: more than one method, or a malformed request, is `invalid_request`.
+            CredentialDoubled => Face {
+                challenge: Challenge::Error("invalid_request"),
+                ..face(StatusCode::BAD_REQUEST, "invalid_request", "send exactly one credential")
+            },
+            CredentialInQuery => Face {
+                challenge: Challenge::Error("invalid_request"),
+                ..face(
+                    StatusCode::BAD_REQUEST,
+                    "invalid_request",
+                    "send the access token in `Authorization`, never in the address",
+                )
+            },
+            CredentialExposed => Face {
+                challenge: Challenge::Error("invalid_request"),
+                ..face(
+                    StatusCode::BAD_REQUEST,
+                    "credential_exposed",
+                    "the access token stood in the address; it has been revoked",
+                )
+            },
+            FailuresExhausted => face(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_failures",
+                "too many failed authentications from this address",
+            ),
+            _ => face(StatusCode::FORBIDDEN, "https_only", "this API is served over HTTPS only"),
+        }
+    }
+
+    fn face_of_transfer(&self) -> Face {
+        use Refusal::*;
+        match self {
+            BodyTooLarge => face(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                "the body is larger than this operation takes",
+            ),
+            BodySlow => {
+                face(StatusCode::REQUEST_TIMEOUT, "body_slow", "the body did not arrive in time")
+            }
+            BodyBroken => face(StatusCode::BAD_REQUEST, "body_broken", "the body broke off"),
+            Upstream(UpstreamFault::Busy) | HouseSlow => face(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "too much work at the moment; try again",
+            ),
+            UpstreamSlow => {
+                face(StatusCode::GATEWAY_TIMEOUT, "upstream_slow", "the API did not answer in time")
+            }
+            Upstream(UpstreamFault::Unreachable(_) | UpstreamFault::Tls(_)) => {
+                face(StatusCode::BAD_GATEWAY, "upstream_unreachable", "the API cannot be reached")
+            }
+            _ => face(StatusCode::BAD_GATEWAY, "upstream_broken", "the API's answer is not usable"),
+        }
+    }
+
+    /// The record's reason: the rule broken.
+    pub(crate) fn reason(&self) -> String {
+        use Refusal::*;
+        match self {
+            Wire(fault) => fault.rule().to_owned(),
+            Hygiene(fault) => fault.rule().to_owned(),
+            Token(fault) => format!("Token{fault:?}"),
+            Denied(denial) => denial.reason.to_owned(),
+            Upstream(fault) => format!("Upstream{}: {fault}", fault.name()),
+            MethodNotAllowed(_) => "MethodNotAllowed".to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    /// `deny`, or `error` for what is nobody's decision.
+    pub(crate) fn decision(&self) -> &'static str {
+        use Refusal::*;
+        match self {
+            PermitForeign
+            | Miswired
+            | Upstream(_)
+            | UpstreamSlow
+            | HouseSlow
+            | UpstreamFramingUnclear
+            | UpstreamSwitches => "error",
+            _ => "deny",
+        }
+    }
+
+    /// The answer, and the outcome for the record.
+    pub(crate) fn answer(self, snapshot: &Snapshot, draft: &Draft<'_>) -> (Answer, Outcome) {
+        let face = self.face();
+        let (reason, decision) = (self.reason(), self.decision());
+        let outcome = Outcome { status: face.status.as_u16(), decision, reason };
+        let title = face.status.canonical_reason().unwrap_or("Refused");
+        let mut problem = Problem::new(face.status.as_u16(), face.code, title, draft.id.as_str());
+        problem.detail = Some(match snapshot.reasons {
+            Reasons::Recorded => face.detail.to_owned(),
+            Reasons::Answered => explained(face.detail, &outcome.reason, draft),
+        });
+        let mut answer = Answer::new(AnswerBody::whole(Bytes::from(problem.to_json())));
+        *answer.status_mut() = face.status;
+        let fields = answer.headers_mut();
+        let json = HeaderValue::from_static("application/problem+json");
+        fields.insert(header::CONTENT_TYPE, json);
+        // RFC 9111 §5.2.2.5: a refusal is of one moment and one caller.
+        fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        self.add_fields(fields, face, draft);
+        (answer, outcome)
+    }
+
+    fn add_fields(&self, fields: &mut HeaderMap, face: Face, draft: &Draft<'_>) {
+        if let Some(challenge) = face.challenge.text(face.detail, draft) {
+            fields.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        match self {
+            Refusal::MethodNotAllowed(methods) => {
+                if let Ok(methods) = HeaderValue::from_str(methods) {
+                    fields.insert(header::ALLOW, methods);
+                }
+            }
+            // RFC 9112 §9.6: after bytes that cannot be read as one message, no other may follow.
+            Refusal::Wire(_) => {
+                fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        let wait = match face.status {
+            StatusCode::TOO_MANY_REQUESTS => {
+                Some(draft.standing.as_ref().map_or(1, |standing| standing.retry_after_s()))
+            }
+            StatusCode::SERVICE_UNAVAILABLE => Some(1),
+            _ => None,
+        };
+        if let Some(seconds) = wait {
+            fields.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+    }
+}
+
+impl Challenge {
+    /// RFC 6750 §3 with the `resource_metadata` of RFC 9728 §5.1.
+    fn text(&self, detail: &str, draft: &Draft<'_>) -> Option<HeaderValue> {
+        let mut text = String::from("Bearer realm=\"");
+        let api = draft.api.as_ref();
+        text.push_str(api.map_or("portcullis", |api| &api.name));
+        text.push('"');
+        match self {
+            Challenge::None => return None,
+            Challenge::Plain => {}
+            Challenge::Error(error) => {
+                text.push_str(&format!(", error=\"{error}\", error_description=\"{detail}\""));
+            }
+            Challenge::Scope(scope) => {
+                text.push_str(&format!(", error=\"insufficient_scope\", scope=\"{scope}\""));
+            }
+        }
+        if let Some(api) = api {
+            text.push_str(", resource_metadata=\"");
+            text.push_str(&api.resource_metadata);
+            text.push('"');
+        }
+        HeaderValue::from_str(&text).ok()
+    }
+}
+
+fn face_of_denial(denial: &Denial) -> Face {
+    match &denial.scope_needed {
+        Some(scope) => Face {
+            challenge: Challenge::Scope(scope.clone()),
+            ..face(
+                StatusCode::FORBIDDEN,
+                "insufficient_scope",
+                "the access token lacks a scope for this",
+            )
+        },
+        // A closed line is no place: it answers as if nothing were there.
+        None if denial.reason == "Closed" => Refusal::NotFound.face(),
+        None => face(StatusCode::FORBIDDEN, "forbidden", "this caller may not do this"),
+    }
+}
+
+/// On a laptop the answer says what the record says.
+fn explained(detail: &str, reason: &str, draft: &Draft<'_>) -> String {
+    let mut words = format!("{detail} (stage {}, reason {reason}", draft.stage.name());
+    if let Some(rule) = &draft.rule {
+        words.push_str(", rule ");
+        words.push_str(rule);
+    }
+    for clause in draft.clauses.iter().filter(|clause| !clause.held) {
+        words.push_str(&format!("; `{}` does not hold: {}", clause.clause, clause.inputs));
+    }
+    words.push(')');
+    words
+}
+
+fn request_code(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::MISDIRECTED_REQUEST => "misdirected_request",
+        StatusCode::URI_TOO_LONG => "uri_too_long",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "fields_too_large",
+        StatusCode::NOT_IMPLEMENTED => "method_unknown",
+        StatusCode::REQUEST_TIMEOUT => "head_slow",
+        StatusCode::EXPECTATION_FAILED => "expectation_unknown",
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED => "version_unknown",
+        _ => "malformed_request",
+    }
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_REQUEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_its_status_and_code() {
+        use Refusal::*;
+        let table = [
+            (Wire(WireFault::BareLf), 400, "malformed_request"),
+            (Wire(WireFault::HeadTimedOut), 408, "head_slow"),
+            (Wire(WireFault::HeadTooLarge), 431, "fields_too_large"),
+            (Wire(WireFault::VersionNotServed), 505, "version_unknown"),
+            (Hygiene(HygieneFault::PathDotSegment), 400, "malformed_request"),
+            (Hygiene(HygieneFault::AuthorityNotServed), 421, "misdirected_request"),
+            (Hygiene(HygieneFault::MethodNotServed), 501, "method_unknown"),
+            (PeerLimited, 429, "rate_limited"),
+            (NotFound, 404, "not_found"),
+            (MethodNotAllowed("GET".into()), 405, "method_not_allowed"),
+            (OriginForeign, 403, "origin_not_allowed"),
+            (CredentialMissing, 401, "credential_missing"),
+            (CredentialDoubled, 400, "invalid_request"),
+            (CredentialSchemeForeign, 401, "credential_missing"),
+            (CredentialMalformed, 401, "invalid_token"),
+            (CredentialInQuery, 400, "invalid_request"),
+            (CredentialExposed, 400, "credential_exposed"),
+            (Token(TokenFault::Expired), 401, "invalid_token"),
+            (Token(TokenFault::Revoked), 401, "invalid_token"),
+            (FailuresExhausted, 429, "too_many_failures"),
+            (CallerLimited, 429, "rate_limited"),
+            (PermitForeign, 500, "internal_error"),
+            (Miswired, 500, "internal_error"),
+            (BodyTooLarge, 413, "body_too_large"),
+            (BodySlow, 408, "body_slow"),
+            (BodyBroken, 400, "body_broken"),
+            (Upstream(UpstreamFault::Unreachable("x".into())), 502, "upstream_unreachable"),
+            (Upstream(UpstreamFault::Tls("x".into())), 502, "upstream_unreachable"),
+            (Upstream(UpstreamFault::Broken("x".into())), 502, "upstream_broken"),
+            (Upstream(UpstreamFault::Busy), 503, "unavailable"),
+            (UpstreamSlow, 504, "upstream_slow"),
+            (HouseSlow, 503, "unavailable"),
+            (UpstreamFramingUnclear, 502, "upstream_broken"),
+            (UpstreamSwitches, 502, "upstream_broken"),
+            (HttpsOnly, 403, "https_only"),
+        ];
+        for (refusal, status, code) in table {
+            let face = refusal.face();
+            assert_eq!((face.status.as_u16(), face.code), (status, code), "{refusal:?}");
+            let credential = matches!(status, 401);
+            assert_eq!(credential, !matches!(face.challenge, Challenge::None) && status != 400);
+            assert!(!refusal.reason().is_empty());
+            let words = face.detail;
+            assert!(words.is_ascii() && !words.contains(['"', '\\']), "it goes into a challenge");
+        }
+    }
+
+    #[test]
+    fn a_denial_says_403_and_a_closed_line_404() {
+        let denial = |reason, scope: Option<&str>| {
+            Refusal::Denied(Box::new(Denial {
+                reason,
+                rule: "portcullis.toml:1.1".into(),
+                scope_needed: scope.map(str::to_owned),
+                clauses: Vec::new(),
+            }))
+        };
+        let table = [
+            (denial("ScopeMissing", Some("a")), 403, "insufficient_scope"),
+            (denial("ConditionErred", None), 403, "forbidden"),
+            (denial("Closed", None), 404, "not_found"),
+        ];
+        for (refusal, status, code) in table {
+            let face = refusal.face();
+            assert_eq!((face.status.as_u16(), face.code), (status, code));
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The journey of a login, and what it mints: the authorization server's rules.
+//!
+//! Knows no HTTP framework, no Cedar, no gateway: its rules are tested by calling functions. The
+//! binary's `house/` turns requests into these calls and the outcomes into pages.
+
+pub mod settings;
+pub mod outcome;
+mod desk;
+pub mod parts;
+pub mod keyring;
+pub mod authorize;
+pub mod login;
+pub mod consent;
+pub mod code;
+pub mod token;
+pub mod revoke;
+pub mod discovery;
+pub mod account;
+#[cfg(test)]
+mod testing;

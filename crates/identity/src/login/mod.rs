@@ -1,0 +1,187 @@
+//! The journey of a login, and the entry points of the authorization server.
+//!
+//! `enum Login { Password, SecondFactor, Enrol, Consent, Done }`: one struct per state, each
+//! transition consumes it ([`state`]). A login spans several requests of a browser, so there are
+//! two doors through which it comes back: before the first factor a sealed state bound to the
+//! browser ([`sealed`]), from then on the session's row, re-read at every step. Neither says "this
+//! factor passed" by itself: what comes next follows from the row's ledger.
+//!
+//! Each `POST` commits at most once. Nothing durable is written before the first factor passed.
+
+pub mod argon;
+pub(crate) mod begin;
+pub(crate) mod device;
+pub mod password;
+pub(crate) mod sealed;
+pub mod second_factor;
+pub(crate) mod session;
+pub mod show;
+pub mod state;
+pub(crate) mod throttle;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use portcullis_core::bearer::Digest;
+use portcullis_core::id::{self, Id};
+use portcullis_core::oauth::token::TokenAnswer;
+use portcullis_core::seal::Sealer;
+use portcullis_core::web::Parameters;
+use portcullis_store::database::{StoreFault, Tx};
+use portcullis_store::sessions::SessionCookie;
+use serde_json::Value;
+
+use crate::desk::Desk;
+use crate::keyring::Keyring;
+use crate::outcome::{Answered, Outcome, Presented, Show};
+use crate::parts::{Parts, Shared, StartFault};
+use crate::settings::Settings;
+use crate::{consent, discovery, revoke, token};
+use sealed::Stage;
+use state::Standing;
+
+/// The authorization server.
+pub struct Identity {
+    /// Swapped on reload.
+    pub settings: RwLock<Arc<Settings>>,
+    shared: Arc<Shared>,
+}
+
+impl Identity {
+    /// Puts the server together: opens the signing keys, or makes them.
+    ///
+    /// # Errors
+    /// [`StartFault`].
+    pub async fn start(parts: Parts) -> Result<Identity, StartFault> {
+        let (shared, settings) = Shared::assemble(parts).await?;
+        Ok(Identity { settings: RwLock::new(Arc::new(settings)), shared: Arc::new(shared) })
+    }
+
+    /// Takes new settings; a request under way ends with those that it began with.
+    pub fn reload(&self, settings: Settings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    /// The keys, for the gateway's snapshot.
+    pub fn keyring(&self) -> &Keyring {
+        &self.shared.keyring
+    }
+
+    /// The sealer, for [`crate::account`].
+    pub fn sealer(&self) -> &Sealer {
+        &self.shared.sealer
+    }
+
+    /// `GET /oauth/authorize`.
+    pub async fn authorize(&self, query: &Parameters, presented: Presented) -> Outcome {
+        let desk = self.desk();
+        let step = begin::step(&desk, query, &presented).await;
+        named(show::outcome(&desk, "login.authorize", step, &presented), query)
+    }
+
+    /// `POST /login`: `state`, `login`, `password`.
+    pub async fn password(&self, form: &Parameters, presented: Presented) -> Outcome {
+        let desk = self.desk();
+        let step = password::step(&desk, form, &presented).await;
+        show::outcome(&desk, "login.password", step, &presented)
+    }
+
+    /// `POST /login/totp`: `state`, `code` (enrolment or second factor).
+    pub async fn totp(&self, form: &Parameters, presented: Presented) -> Outcome {
+        let desk = self.desk();
+        let step = second_factor::step(&desk, form, &presented).await;
+        show::outcome(&desk, "login.totp", step, &presented)
+    }
+
+    /// `POST /consent`: `state`, `decision` (`allow` or `deny`).
+    pub async fn consent(&self, form: &Parameters, presented: Presented) -> Outcome {
+        let desk = self.desk();
+        let step = consent::step(&desk, form, &presented).await;
+        show::outcome(&desk, "login.consent", step, &presented)
+    }
+
+    /// `POST /oauth/token`. `authorization`: each value of the field.
+    pub async fn token(
+        &self,
+        authorization: &[&[u8]],
+        form: &Parameters,
+        presented: Presented,
+    ) -> Answered<TokenAnswer> {
+        token::answer(&self.desk(), authorization, form, &presented).await
+    }
+
+    /// `POST /oauth/revoke` (RFC 7009). In force at the gateway before it returns.
+    pub async fn revoke(
+        &self,
+        authorization: &[&[u8]],
+        form: &Parameters,
+        presented: Presented,
+    ) -> Answered<()> {
+        revoke::answer(&self.desk(), authorization, form, &presented).await
+    }
+
+    /// RFC 8414 / OpenID discovery, JSON.
+    pub fn metadata(&self) -> Value {
+        discovery::server(&self.desk().settings)
+    }
+
+    /// `/oauth/jwks`, JSON.
+    pub fn jwks(&self) -> Value {
+        self.shared.keyring.published().to_json()
+    }
+
+    /// The keys of `Portcullis-Identity`, JSON.
+    pub fn passport_jwks(&self) -> Value {
+        self.shared.keyring.passports().to_json()
+    }
+
+    /// RFC 9728 metadata of the API at this audience.
+    pub fn resource_metadata(&self, audience: &str) -> Option<Value> {
+        discovery::resource(&self.desk().settings, audience)
+    }
+
+    /// One moment and one set of settings for the whole of a request.
+    fn desk(&self) -> Desk {
+        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Desk { shared: self.shared.clone(), settings, now: self.shared.now() }
+    }
+}
+
+/// A refused request names its client too: `?name` when it was merely named.
+fn named(outcome: Outcome, query: &Parameters) -> Outcome {
+    let mark = if matches!(outcome.show, Show::Refused(_)) { "?" } else { "" };
+    let client = || query.value("client_id").map(|id| format!("{mark}{id}"));
+    let client = outcome.client.or_else(client);
+    Outcome { client, ..outcome }
+}
+
+/// A browser that came back after its first factor: the session that its state was sealed over,
+/// and the cookie to find it by.
+pub(crate) struct CameBack {
+    session: Id<id::Session>,
+    cookie: Digest<SessionCookie>,
+}
+
+impl CameBack {
+    /// `None` before the first factor, or without a cookie: then no transaction is begun.
+    pub(crate) fn of(stage: &Stage, presented: &Presented) -> Option<Self> {
+        let session = match stage {
+            Stage::Asked => return None,
+            Stage::Proven { session } | Stage::Enrolling { session, .. } => session.clone(),
+        };
+        Some(CameBack { session, cookie: session::cookie(presented)? })
+    }
+
+    /// Who is there, when the browser's session is the very one of the state.
+    pub(crate) async fn standing(
+        &self,
+        tx: &Tx,
+        desk: &Desk,
+        client: &Id<id::Client>,
+    ) -> Result<Option<Standing>, StoreFault> {
+        let standing = state::standing(tx, desk, &self.cookie, client).await?;
+        Ok(standing.filter(|standing| standing.session.id == self.session))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! The states of a login, and which one comes next.
+//!
+//! One struct per state with private fields; each transition consumes it and hands back the next.
+//! [`next`] alone decides the order, from what was re-read in this transaction: there is no flag
+//! that says "second factor done", only the session's ledger.
+
+use std::sync::Arc;
+
+use portcullis_core::bearer::{Digest, Plain};
+use portcullis_core::client::ClientRecord;
+use portcullis_core::id::{self, Id};
+use portcullis_core::scope::Scopes;
+use portcullis_store::credentials::TotpRecord;
+use portcullis_store::database::{StoreFault, Tx};
+use portcullis_store::sessions::{SessionCookie, SessionRecord};
+use portcullis_store::users::UserRecord;
+
+use super::password::AwaitingPassword;
+use super::second_factor::{AwaitingEnrolment, AwaitingSecondFactor, Demand};
+use crate::authorize::Checked;
+use crate::consent::AwaitingConsent;
+use crate::desk::Desk;
+use crate::outcome::Notice;
+use crate::settings::SESSION_IDLE_S;
+
+/// Where a login stands.
+pub enum Login {
+    /// Nothing is proven.
+    Password(AwaitingPassword),
+    /// The password passed; a one-time password is due.
+    SecondFactor(AwaitingSecondFactor),
+    /// The password passed; a second factor must be enrolled.
+    Enrol(AwaitingEnrolment),
+    /// Who it is, is proven; what the client may have, is not granted.
+    Consent(AwaitingConsent),
+    /// The browser goes back to the client.
+    Done(Done),
+}
+
+/// A login that ended: with a code, or with the user's no.
+pub struct Done {
+    location: String,
+}
+
+/// The request of a login and the nonce that its consent consumes.
+pub struct Ticket {
+    checked: Checked,
+    nonce: String,
+}
+
+/// Who is there, by the session row and all that hangs on it, as read in one transaction.
+pub(crate) struct Standing {
+    pub(crate) session: SessionRecord,
+    pub(crate) user: UserRecord,
+    pub(crate) totp: Option<TotpRecord>,
+    pub(crate) consented: Scopes,
+}
+
+/// A user proven by a session.
+#[derive(Clone, Debug)]
+pub(crate) struct Proven {
+    pub(crate) user: Id<id::User>,
+    pub(crate) login: String,
+    pub(crate) session: Id<id::Session>,
+}
+
+/// What a step of a browser came to, before it is shown.
+pub(crate) struct Step {
+    pub(crate) login: Login,
+    /// What happened, or the rule broken; for the record.
+    pub(crate) result: Result<&'static str, &'static str>,
+    pub(crate) notice: Option<Notice>,
+    pub(crate) session: Option<Plain<SessionCookie>>,
+    pub(crate) device: Option<String>,
+    pub(crate) caller: Option<Id<id::User>>,
+    pub(crate) client: Arc<ClientRecord>,
+    /// The name typed, for the form that is shown again.
+    pub(crate) typed: Option<String>,
+}
+
+/// The state that follows from what is known: factors first, consent last.
+pub(crate) fn next(desk: &Desk, ticket: Ticket, standing: &Standing) -> Login {
+    let proven = Proven {
+        user: standing.user.id.clone(),
+        login: standing.user.login.clone(),
+        session: standing.session.id.clone(),
+    };
+    // INVARIANT: consent is reached only by a session whose ledger has every factor demanded.
+    match Demand::of(&desk.settings.require, standing) {
+        Demand::Code(totp) => Login::SecondFactor(AwaitingSecondFactor::of(ticket, proven, totp)),
+        Demand::Enrolment => Login::Enrol(AwaitingEnrolment::begin(desk, ticket, proven)),
+        Demand::Nothing => Login::Consent(AwaitingConsent::of(ticket, proven, &standing.consented)),
+    }
+}
+
+/// Reads who is there by the session cookie: the second door through which a login comes back.
+/// `None`: no live session, or its user is disabled.
+pub(crate) async fn standing(
+    tx: &Tx,
+    desk: &Desk,
+    cookie: &Digest<SessionCookie>,
+    client: &Id<id::Client>,
+) -> Result<Option<Standing>, StoreFault> {
+    let session = tx.session_by_cookie(cookie, desk.now, SESSION_IDLE_S).await?;
+    let Some(session) = session else { return Ok(None) };
+    standing_of(tx, session, client).await
+}
+
+/// The same for a session that this transaction just wrote.
+pub(crate) async fn standing_of(
+    tx: &Tx,
+    session: SessionRecord,
+    client: &Id<id::Client>,
+) -> Result<Option<Standing>, StoreFault> {
+    let Some(user) = tx.active_user(&session.user).await? else { return Ok(None) };
+    let user = UserRecord::clone(&user);
+    let totp = tx.totp(&user.id).await?;
+    let consented = tx.consented(&user.id, client).await?;
+    Ok(Some(Standing { session, user, totp, consented }))
+}
+
+impl Ticket {
+    /// A login that begins now.
+    pub(crate) fn begin(desk: &Desk, checked: Checked) -> Self {
+        let nonce = Plain::<Ticket>::mint(&*desk.shared.entropy).reveal().to_owned();
+        Ticket { checked, nonce }
+    }
+    /// One whose sealed state came back.
+    pub(super) fn resumed(checked: Checked, nonce: String) -> Self {
+        Ticket { checked, nonce }
+    }
+    /// The request.
+    pub(crate) fn checked(&self) -> &Checked {
+        &self.checked
+    }
+    /// Consumed when the code is minted.
+    pub(crate) fn nonce(&self) -> &str {
+        &self.nonce
+    }
+}
+
+impl Done {
+    /// Ends a login at this redirect.
+    pub(crate) fn at(location: String) -> Self {
+        Done { location }
+    }
+    /// Where the browser goes.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+}
+
+impl Step {
+    /// A step that went well.
+    pub(crate) fn taken(login: Login, client: Arc<ClientRecord>, what: &'static str) -> Self {
+        let (session, device) = (None, None);
+        let result = Ok(what);
+        Step { login, result, notice: None, session, device, caller: None, client, typed: None }
+    }
+    /// A step that broke a rule; the state is shown again with a notice.
+    pub(crate) fn refused(
+        login: Login,
+        client: Arc<ClientRecord>,
+        rule: &'static str,
+        notice: Notice,
+    ) -> Self {
+        let step = Step::taken(login, client, rule);
+        Step { result: Err(rule), notice: Some(notice), ..step }
+    }
+    /// Names who it was.
+    pub(crate) fn by(self, user: &Id<id::User>) -> Self {
+        Step { caller: Some(user.clone()), ..self }
+    }
+}

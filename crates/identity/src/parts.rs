@@ -1,0 +1,83 @@
+//! What the authorization server is put together from, and what all of its steps share.
+//!
+//! The binary makes the [`Parts`] once, at start; nothing here reads a file, a clock or the
+//! environment by itself.
+
+use std::sync::Arc;
+
+use portcullis_core::entropy::Entropy;
+use portcullis_core::limit::Counters;
+use portcullis_core::seal::Sealer;
+use portcullis_core::secret::Secret;
+use portcullis_core::time::{Clock, Timestamp};
+use portcullis_store::database::{Store, StoreFault};
+
+use crate::keyring::Keyring;
+use crate::login::argon::PasswordPool;
+use crate::settings::Settings;
+
+/// The arguments of [`crate::login::Identity::start`].
+pub struct Parts {
+    /// What is remembered.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Counters, the very ones of the gateway (`5-limits` point 6).
+    pub counters: Arc<dyn Counters>,
+    /// Key-encryption keys in order of preference: (key id, key).
+    pub ring: Vec<(u32, Secret<[u8; 32]>)>,
+    /// What the config says.
+    pub settings: Settings,
+}
+
+/// Why the authorization server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartFault {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+    /// A signing key at rest does not open: another key-encryption key, or another issuer.
+    #[error("the signing key `{0}` does not open with the key-encryption key; restore that file")]
+    KeyUnopenable(String),
+    /// The crypto provider made no key.
+    #[error("no signing key could be made")]
+    KeyUnmakeable,
+    /// The password pool did not start.
+    #[error("no thread for password hashing: {0}")]
+    Threads(std::io::Error),
+    /// There is no key to seal with.
+    #[error("no key-encryption key was given")]
+    RingEmpty,
+}
+
+/// What all steps share; cheap to hand to a transaction's closure.
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    pub(crate) counters: Arc<dyn Counters>,
+    pub(crate) sealer: Sealer,
+    pub(crate) keyring: Keyring,
+    pub(crate) passwords: PasswordPool,
+}
+
+impl Shared {
+    /// Opens the keys and starts the pool.
+    pub(crate) async fn assemble(parts: Parts) -> Result<(Shared, Settings), StartFault> {
+        if parts.ring.is_empty() {
+            return Err(StartFault::RingEmpty);
+        }
+        let Parts { store, clock, entropy, counters, ring, settings } = parts;
+        let sealer = Sealer::new(ring, &settings.issuer_text);
+        let keyring = Keyring::load(&store, &sealer, &*entropy, clock.now()).await?;
+        let passwords = PasswordPool::start().map_err(StartFault::Threads)?;
+        Ok((Shared { store, clock, entropy, counters, sealer, keyring, passwords }, settings))
+    }
+
+    /// The time now.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

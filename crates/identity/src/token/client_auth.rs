@@ -1,0 +1,212 @@
+//! How a client proves who it is (RFC 6749 §2.3): `private_key_jwt`, a dated secret, or not at all.
+//!
+//! [`AuthenticatedClient`] is made here alone. An assertion's `jti` is spent in the transaction
+//! that mints, or by itself when nothing is minted, so that it never works twice.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use portcullis_core::client::{Authentication, ClientRecord};
+use portcullis_core::hash::{same, sha256};
+use portcullis_core::id::Id;
+use portcullis_core::jose::{jws, verify};
+use portcullis_core::oauth::error::{ErrorCode, OauthError};
+use portcullis_core::oauth::token::PresentedClient;
+use portcullis_core::secret::Secret;
+use portcullis_core::time::Timestamp;
+use portcullis_core::web::Parameters;
+use portcullis_store::database::{StoreFault, Tx};
+use portcullis_store::used::UsedKind;
+use serde::Deserialize;
+
+use super::Aborted;
+use crate::desk::Desk;
+use crate::login::throttle::Attempt;
+use crate::outcome::Presented;
+
+/// A client that proved who it is, in a transaction in which it was found not disabled.
+pub(crate) struct AuthenticatedClient {
+    record: Arc<ClientRecord>,
+}
+
+/// A client that proved who it is, before its assertion is spent.
+pub(crate) struct Claim {
+    record: Arc<ClientRecord>,
+    spend: Option<Spend>,
+}
+
+/// The `jti` of an assertion with its client, and how long it could be replayed.
+struct Spend {
+    key: String,
+    until: Timestamp,
+}
+
+/// Authenticates the client of a token or revocation request. Synchronous: no store is asked, so a
+/// flood of forged credentials reaches no queue.
+///
+/// # Errors
+/// `invalid_client` or `invalid_request`, naming the first rule broken.
+pub(crate) fn authenticate(
+    desk: &Desk,
+    authorization: &[&[u8]],
+    form: &Parameters,
+    presented: &Presented,
+) -> Result<Claim, OauthError> {
+    let read = PresentedClient::read(authorization, form)?;
+    let claim = match read {
+        PresentedClient::Public { client_id } => by_name(desk, &client_id),
+        PresentedClient::Basic { client_id, secret } => by_secret(desk, &client_id, &secret),
+        PresentedClient::Assertion { client_id, assertion } => {
+            by_assertion(desk, client_id.as_deref(), &assertion)
+        }
+    };
+    if claim.is_err() {
+        // `5-limits` point 6: a forged or unknown credential charges its address, no client.
+        let _ = Attempt::at_client(desk, presented.ip).charge();
+    }
+    claim
+}
+
+/// Spends an assertion whose request ends without a mint.
+pub(crate) async fn spend_alone(desk: &Desk, claim: Claim) -> Result<(), OauthError> {
+    if claim.spend.is_none() {
+        return Ok(());
+    }
+    let work = async move |tx: &Tx| -> Result<(), Aborted> {
+        claim.proven(tx).await?.map(drop).map_err(Aborted::Refused)
+    };
+    desk.shared.store.transact(work).await.map_err(OauthError::from)
+}
+
+impl Claim {
+    /// The client.
+    pub(crate) fn client(&self) -> &Arc<ClientRecord> {
+        &self.record
+    }
+
+    /// Spends the assertion, and finds the client not disabled, in this transaction. The inner
+    /// error is a value: an assertion stays spent whatever comes of the request.
+    pub(crate) async fn proven(
+        self,
+        tx: &Tx,
+    ) -> Result<Result<AuthenticatedClient, OauthError>, StoreFault> {
+        if let Some(spend) = &self.spend
+            // RFC 7523 §3 point 7: a `jti` is accepted once.
+            && !tx.first_use(UsedKind::Assertion, &spend.key, spend.until).await?
+        {
+            return Ok(Err(refused("AssertionReplayed", "the assertion was used before")));
+        }
+        // A client of the file has no row; one of the store is read again, since it may have been
+        // disabled after the settings were made.
+        let stored = tx.client(&self.record.id).await?;
+        if stored.is_some_and(|client| client.disabled.is_some()) {
+            return Ok(Err(refused("ClientDisabled", "the client is not known here")));
+        }
+        Ok(Ok(AuthenticatedClient { record: self.record }))
+    }
+}
+
+impl Deref for AuthenticatedClient {
+    type Target = ClientRecord;
+    fn deref(&self) -> &ClientRecord {
+        &self.record
+    }
+}
+
+fn by_name(desk: &Desk, client_id: &str) -> Result<Claim, OauthError> {
+    let record = find(desk, client_id)?;
+    match &record.authentication {
+        Authentication::None if !record.is_confidential() => Ok(Claim { record, spend: None }),
+        // RFC 6749 §3.2.1: confidential clients MUST authenticate.
+        Authentication::None | Authentication::Keys(_) | Authentication::SecretDigest(_) => {
+            Err(refused("ClientMustAuthenticate", "this client must authenticate"))
+        }
+    }
+}
+
+fn by_secret(desk: &Desk, client_id: &str, secret: &Secret<String>) -> Result<Claim, OauthError> {
+    let record = find(desk, client_id);
+    let expected = match record.as_ref().map(|record| &record.authentication) {
+        Ok(Authentication::SecretDigest(digest)) => Some(*digest),
+        Ok(Authentication::None | Authentication::Keys(_)) | Err(_) => None,
+    };
+    // Compared whatever was found, in constant time.
+    let fits = same(&sha256(secret.expose().as_bytes()), &expected.unwrap_or_default());
+    let record = record?;
+    if expected.is_none() {
+        return Err(refused("MethodUnregistered", "this client authenticates in another way"));
+    }
+    if !fits {
+        return Err(refused("SecretWrong", "the client secret is wrong"));
+    }
+    // A secret is a dated exception; the day it ends, it ends, without a restart.
+    if record.waivers.client_secret.is_none_or(|until| desk.now >= until) {
+        return Err(refused("WaiverClientSecretExpired", "the waiver for a secret has run out"));
+    }
+    Ok(Claim { record, spend: None })
+}
+
+fn by_assertion(
+    desk: &Desk,
+    client_id: Option<&str>,
+    assertion: &Secret<String>,
+) -> Result<Claim, OauthError> {
+    #[derive(Deserialize)]
+    struct Names {
+        sub: String,
+    }
+    let malformed = |_| refused("AssertionMalformed", "the assertion cannot be read");
+    let unverified = jws::parse(assertion.expose()).map_err(malformed)?;
+    // Read unverified only to find whose keys to verify with (RFC 7523 §3 point 2).
+    let names: Names = serde_json::from_slice(&unverified.payload)
+        .map_err(|_| refused("AssertionMalformed", "the assertion names no client"))?;
+    // RFC 7521 §4.2: a client_id beside it must name the same client.
+    if client_id.is_some_and(|id| id != names.sub) {
+        return Err(refused("AssertionOfAnotherClient", "client_id and assertion differ"));
+    }
+    let record = find(desk, &names.sub)?;
+    let Authentication::Keys(keys) = &record.authentication else {
+        return Err(refused("MethodUnregistered", "this client authenticates in another way"));
+    };
+    let issuer = &desk.settings.issuer_text;
+    let verified =
+        verify::client_assertion(assertion.expose(), keys, record.id.as_str(), issuer, desk.now);
+    let verified = verified.map_err(|fault| {
+        tracing::debug!(client = %record.id, %fault, "a client assertion was refused");
+        refused(assertion_rule(fault), "the assertion does not verify")
+    })?;
+    let claims = verified.claims();
+    // The parts cannot slide: a client id has no blank.
+    let key = format!("{} {}", record.id, claims.jti);
+    let until = Timestamp::from_unix(claims.exp);
+    Ok(Claim { record, spend: Some(Spend { key, until }) })
+}
+
+/// The rule of an assertion's fault, for the record.
+fn assertion_rule(fault: jws::TokenFault) -> &'static str {
+    match fault {
+        jws::TokenFault::Expired => "AssertionExpired",
+        jws::TokenFault::NotYetValid => "AssertionNotYetValid",
+        jws::TokenFault::AudienceWrong => "AssertionAudienceWrong",
+        jws::TokenFault::IssuerWrong => "AssertionIssuerWrong",
+        jws::TokenFault::KeyUnknown => "AssertionKeyUnknown",
+        jws::TokenFault::SignatureWrong => "AssertionSignatureWrong",
+        jws::TokenFault::TypeWrong => "AssertionTypeWrong",
+        jws::TokenFault::ClaimMalformed => "AssertionClaimMalformed",
+        jws::TokenFault::TooLong
+        | jws::TokenFault::NotCompact
+        | jws::TokenFault::MemberDoubled
+        | jws::TokenFault::AlgorithmNotAccepted
+        | jws::TokenFault::CriticalUnknown
+        | jws::TokenFault::Revoked => "AssertionMalformed",
+    }
+}
+
+fn find(desk: &Desk, client_id: &str) -> Result<Arc<ClientRecord>, OauthError> {
+    let known = Id::parse(client_id).ok().and_then(|id| desk.settings.clients.get(&id));
+    known.cloned().ok_or_else(|| refused("ClientUnknown", "the client is not known here"))
+}
+
+fn refused(rule: &'static str, description: &'static str) -> OauthError {
+    OauthError::new(ErrorCode::InvalidClient, rule, description)
+}

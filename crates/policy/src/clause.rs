@@ -1,0 +1,300 @@
+//! One alternative of a line, judged and ready: who, and what narrows it.
+//!
+//! Each clause is here twice: as Cedar's text, which decides, and as a few lines of Rust, which say
+//! *why* when Cedar said no. Where the two disagree the answer is no (see [`crate::decide`]).
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use portcullis_core::fault::Place;
+use portcullis_core::scope::Scopes;
+
+use crate::condition::Condition;
+use crate::entities::{Caller, Circumstances};
+use crate::schema::PrincipalKind;
+
+/// One table of a line.
+pub(crate) struct Alternative {
+    /// `file:line.alternative`, also the policy's id.
+    pub(crate) rule: Arc<str>,
+    /// Where the table starts.
+    pub(crate) place: Place,
+    /// An OR; never empty.
+    pub(crate) allow: Vec<Principal>,
+    /// Scopes asked for.
+    pub(crate) scope: Option<ScopeClause>,
+    /// Networks; empty means any.
+    pub(crate) from: Vec<IpNet>,
+    /// The moment the line ends, Unix seconds, with its words.
+    pub(crate) until: Option<(i64, String)>,
+    /// The condition, with its place.
+    pub(crate) when: Option<(Condition, Place)>,
+}
+
+/// Whom a table allows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Principal {
+    Anyone,
+    User,
+    Service,
+    Role(String),
+    Group(String),
+    NamedService(String),
+}
+
+/// The `scope` key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ScopeClause {
+    All(Scopes),
+    Any(Scopes),
+}
+
+impl Alternative {
+    /// Whether nothing but caller and scopes decides.
+    pub(crate) fn is_pure(&self) -> bool {
+        self.when.is_none() && self.from.is_empty() && self.until.is_none()
+    }
+
+    /// Whether it admits callers of a kind.
+    pub(crate) fn admits(&self, kind: PrincipalKind) -> bool {
+        self.allow.iter().any(|principal| principal.kind() == kind)
+    }
+
+    /// The Cedar policy: one `permit`, a `when` per clause.
+    pub(crate) fn policy(&self, action: &str) -> String {
+        let mut text = format!(
+            "@id({:?})\npermit(principal, action == Action::{action:?}, resource)\n",
+            &*self.rule
+        );
+        let principals: Vec<String> = self.allow.iter().map(Principal::cedar).collect();
+        clause(&mut text, &principals.join(" || "));
+        if let Some(scope) = &self.scope {
+            clause(&mut text, &scope.cedar());
+        }
+        if !self.from.is_empty() {
+            let networks: Vec<String> = self
+                .from
+                .iter()
+                .map(|network| format!("context.ip.isInRange(ip(\"{network}\"))"))
+                .collect();
+            clause(&mut text, &networks.join(" || "));
+        }
+        if let Some((end, _)) = &self.until {
+            clause(&mut text, &format!("context.now < {end}"));
+        }
+        if let Some((condition, _)) = &self.when {
+            clause(&mut text, &condition.guarded);
+        }
+        text.push(';');
+        text
+    }
+}
+
+fn clause(text: &mut String, condition: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "when {{ {condition} }}");
+}
+
+impl Principal {
+    /// The kind of caller that it can be.
+    pub(crate) fn kind(&self) -> PrincipalKind {
+        match self {
+            Principal::Anyone => PrincipalKind::Anonymous,
+            Principal::User | Principal::Role(_) | Principal::Group(_) => PrincipalKind::User,
+            Principal::Service | Principal::NamedService(_) => PrincipalKind::Service,
+        }
+    }
+
+    /// Whether a caller is one.
+    pub(crate) fn is(&self, caller: &Caller) -> bool {
+        match (self, caller) {
+            (Principal::Anyone, Caller::Anonymous)
+            | (Principal::User, Caller::User(_))
+            | (Principal::Service, Caller::Service { .. }) => true,
+            (Principal::Role(role), Caller::User(user)) => user.roles.contains(role),
+            (Principal::Group(group), Caller::User(user)) => user.groups.contains(group),
+            (Principal::NamedService(name), Caller::Service { id, .. }) => name == id,
+            (
+                Principal::Anyone
+                | Principal::User
+                | Principal::Service
+                | Principal::Role(_)
+                | Principal::Group(_)
+                | Principal::NamedService(_),
+                _,
+            ) => false,
+        }
+    }
+
+    /// Whether everyone that `other` is, this is too.
+    pub(crate) fn includes(&self, other: &Principal) -> bool {
+        self == other
+            || matches!(
+                (self, other),
+                (Principal::User, Principal::Role(_) | Principal::Group(_))
+                    | (Principal::Service, Principal::NamedService(_))
+            )
+    }
+
+    /// As the operator writes it.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Principal::Anyone => "anyone".into(),
+            Principal::User => "user".into(),
+            Principal::Service => "service".into(),
+            Principal::Role(name) => format!("role:{name}"),
+            Principal::Group(name) => format!("group:{name}"),
+            Principal::NamedService(name) => format!("service:{name}"),
+        }
+    }
+
+    fn cedar(&self) -> String {
+        match self {
+            Principal::Anyone => "principal is Anonymous".into(),
+            Principal::User => "principal is User".into(),
+            Principal::Service => "principal is Service".into(),
+            Principal::Role(name) => format!("principal is User in Role::{name:?}"),
+            Principal::Group(name) => format!("principal is User in Group::{name:?}"),
+            // Cedar's strict mode compares entities of one type alone.
+            Principal::NamedService(name) => {
+                format!("(principal is Service && principal == Service::{name:?})")
+            }
+        }
+    }
+}
+
+impl ScopeClause {
+    /// Whether a token's scopes suffice.
+    pub(crate) fn holds(&self, scopes: &Scopes) -> bool {
+        match self {
+            ScopeClause::All(needed) => needed.is_subset(scopes),
+            ScopeClause::Any(needed) => !needed.intersection(scopes).is_empty(),
+        }
+    }
+
+    /// Scopes that would suffice: all of them, or the first.
+    pub(crate) fn sufficient(&self) -> String {
+        match self {
+            ScopeClause::All(needed) => needed.to_string(),
+            ScopeClause::Any(needed) => needed.iter().next().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// Every scope named.
+    pub(crate) fn named(&self) -> &Scopes {
+        match self {
+            ScopeClause::All(scopes) | ScopeClause::Any(scopes) => scopes,
+        }
+    }
+
+    /// `"a b"` or `any of a, b`.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            ScopeClause::All(scopes) => scopes.to_string(),
+            ScopeClause::Any(scopes) => format!("any of {}", joined(scopes.iter())),
+        }
+    }
+
+    fn cedar(&self) -> String {
+        let (scopes, method) = match self {
+            ScopeClause::All(scopes) => (scopes, "containsAll"),
+            ScopeClause::Any(scopes) => (scopes, "containsAny"),
+        };
+        let quoted: Vec<String> = scopes.iter().map(|scope| format!("{scope:?}")).collect();
+        format!("context.scopes.{method}([{}])", quoted.join(", "))
+    }
+}
+
+/// The clauses of a table, in the order in which they are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClauseKind {
+    Allow,
+    Scope,
+    From,
+    Until,
+    When,
+}
+
+impl ClauseKind {
+    /// The audit reason when it fails.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            ClauseKind::Allow => "PrincipalNotAllowed",
+            ClauseKind::Scope => "ScopeMissing",
+            ClauseKind::From => "NetworkForeign",
+            ClauseKind::Until => "LineEnded",
+            ClauseKind::When => "ConditionFalse",
+        }
+    }
+}
+
+impl Alternative {
+    /// Its clauses but `when`, each with whether it holds, its words and its inputs.
+    pub(crate) fn plain_clauses(
+        &self,
+        caller: &Caller,
+        circumstances: &Circumstances,
+    ) -> Vec<(ClauseKind, portcullis_core::audit::Clause)> {
+        let clause = |words: String, held: bool, inputs: String| portcullis_core::audit::Clause {
+            clause: words,
+            held,
+            inputs,
+        };
+        let held = self.allow.iter().any(|principal| principal.is(caller));
+        let words = format!("allow = {}", listed(self.allow.iter().map(Principal::words)));
+        let mut clauses = vec![(ClauseKind::Allow, clause(words, held, who(caller)))];
+        if let Some(scope) = &self.scope {
+            let words = match scope {
+                ScopeClause::All(scopes) => format!("scope = \"{scopes}\""),
+                ScopeClause::Any(scopes) => {
+                    let names: Vec<String> = scopes.iter().map(|s| format!("\"{s}\"")).collect();
+                    format!("scope = {{ any = [{}] }}", names.join(", "))
+                }
+            };
+            let held = scope.holds(&circumstances.scopes);
+            let inputs = format!("scopes={}", circumstances.scopes);
+            clauses.push((ClauseKind::Scope, clause(words, held, inputs)));
+        }
+        if !self.from.is_empty() {
+            let ip = circumstances.ip.to_canonical();
+            let held = self.from.iter().any(|network| network.contains(&ip));
+            let words = format!("from = {}", listed(self.from.iter().map(ToString::to_string)));
+            clauses.push((ClauseKind::From, clause(words, held, format!("ip={ip}"))));
+        }
+        if let Some((end, written)) = &self.until {
+            let held = circumstances.now < *end;
+            let inputs = format!("now={}", circumstances.now);
+            clauses
+                .push((ClauseKind::Until, clause(format!("until = \"{written}\""), held, inputs)));
+        }
+        clauses
+    }
+}
+
+/// `"a"`, or `["a", "b"]`.
+fn listed(words: impl Iterator<Item = String>) -> String {
+    let quoted: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
+    match quoted.as_slice() {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    }
+}
+
+fn joined<'w>(words: impl Iterator<Item = &'w str>) -> String {
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn who(caller: &Caller) -> String {
+    let mut text = format!("caller={}", caller.label());
+    if let Caller::User(user) = caller {
+        // Writing to a string cannot fail.
+        if !user.roles.is_empty() {
+            let _ = write!(text, " roles={}", user.roles.join(","));
+        }
+        if !user.groups.is_empty() {
+            let _ = write!(text, " groups={}", user.groups.join(","));
+        }
+    }
+    text
+}

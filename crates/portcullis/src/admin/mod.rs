@@ -1,0 +1,294 @@
+//! Administration: what the command line asks of a running server over its Unix socket, or does
+//! itself when none runs. One closed set of commands, one function that carries them out.
+
+mod registration;
+pub(crate) mod socket;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, anyhow, bail};
+use portcullis_core::client::{ClientRecord, ClientType};
+use portcullis_core::entropy::Entropy;
+use portcullis_core::id::{self, Id};
+use portcullis_core::jose::claims::Attribute;
+use portcullis_core::seal::Sealer;
+use portcullis_core::time::Timestamp;
+use portcullis_identity::account::{self, Making, NewUser, SecondFactorWish};
+use portcullis_policy::access::AttributeType;
+use portcullis_store::clients::StoredClient;
+use portcullis_store::database::{Store, StoreFault};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::config::Config;
+
+pub use registration::Registration;
+
+/// Most users in one listing.
+const PAGE: usize = 1_000;
+
+/// A command.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Command {
+    /// `user add`.
+    UserAdd {
+        /// Login name.
+        login: String,
+        /// Shown name.
+        name: String,
+        /// Roles.
+        roles: Vec<String>,
+        /// Groups.
+        groups: Vec<String>,
+        /// Declared attributes, as typed.
+        attributes: BTreeMap<String, String>,
+    },
+    /// `user list`.
+    UserList,
+    /// `user disable`.
+    UserDisable {
+        /// Login name.
+        login: String,
+    },
+    /// `client add`.
+    ClientAdd {
+        /// The client's id.
+        id: String,
+        /// What it is.
+        registration: Registration,
+    },
+    /// `client list`.
+    ClientList,
+    /// `reload --wait`.
+    Reload,
+}
+
+/// What carrying out a command needs.
+pub struct Office<'o> {
+    /// The store.
+    pub store: &'o Store,
+    /// Seals new factors.
+    pub sealer: &'o Sealer,
+    /// Randomness.
+    pub entropy: &'o dyn Entropy,
+    /// The time.
+    pub now: Timestamp,
+    /// What the file names.
+    pub facts: Facts,
+}
+
+/// What the file names, and commands may name too.
+pub struct Facts {
+    /// Its clients, which the store may not repeat.
+    pub clients: Vec<String>,
+    /// Declared attributes and their types.
+    pub attributes: Vec<(String, AttributeType)>,
+    /// Roles.
+    pub roles: Vec<String>,
+    /// Groups.
+    pub groups: Vec<String>,
+}
+
+impl Facts {
+    /// Of a file.
+    pub fn of(config: &Config) -> Facts {
+        Facts {
+            clients: config.clients.iter().map(|client| client.id.to_string()).collect(),
+            attributes: config.identity.attributes.clone(),
+            roles: config.identity.roles.clone(),
+            groups: config.identity.groups.clone(),
+        }
+    }
+}
+
+/// Carries out a command; the answer is JSON, printed by the command line in words or as it is.
+///
+/// # Errors
+/// What is wrong with the command, and what to do.
+pub async fn perform(office: &Office<'_>, command: Command) -> anyhow::Result<Value> {
+    match command {
+        Command::UserAdd { login, name, roles, groups, attributes } => {
+            let attributes = typed(office, attributes)?;
+            declared("role", &office.facts.roles, &roles)?;
+            declared("group", &office.facts.groups, &groups)?;
+            let new = NewUser { login, name, roles, groups, attributes, ..NewUser::default() };
+            user_add(office, new).await
+        }
+        Command::UserList => user_list(office).await,
+        Command::UserDisable { login } => user_disable(office, &login).await,
+        Command::ClientAdd { id, registration } => client_add(office, &id, registration).await,
+        Command::ClientList => client_list(office).await,
+        Command::Reload => bail!("no server runs: there is nothing to reload"),
+    }
+}
+
+async fn user_add(office: &Office<'_>, new: NewUser) -> anyhow::Result<Value> {
+    let new = NewUser { second_factor: SecondFactorWish::AtFirstLogin, ..new };
+    let making = Making {
+        store: office.store,
+        sealer: office.sealer,
+        entropy: office.entropy,
+        now: office.now,
+    };
+    let added = account::add_user(&making, new).await?;
+    Ok(json!({
+        "id": added.user.id.as_str(),
+        "login": added.user.login,
+        "one_off_password": added.password.expose(),
+    }))
+}
+
+async fn user_list(office: &Office<'_>) -> anyhow::Result<Value> {
+    let users: Result<_, StoreFault> = office.store.read(async |tx| tx.users("", PAGE).await).await;
+    let rows = users?.into_iter().map(|user| {
+        json!({
+            "id": user.id.as_str(),
+            "login": user.login,
+            "name": user.name,
+            "roles": user.roles,
+            "groups": user.groups,
+            "disabled": user.disabled.map(|since| since.to_string()),
+        })
+    });
+    Ok(Value::Array(rows.collect()))
+}
+
+async fn user_disable(office: &Office<'_>, login: &str) -> anyhow::Result<Value> {
+    let (login, now) = (portcullis_store::users::canonical_login(login), office.now);
+    let found: Result<Option<Id<id::User>>, StoreFault> = office
+        .store
+        .transact(async move |tx| {
+            let Some(user) = tx.user_by_login(&login).await? else { return Ok(None) };
+            tx.disable_user(&user.id, now).await?;
+            Ok(Some(user.id))
+        })
+        .await;
+    let id = found?.context("there is no such user; `portcullis user list` shows all")?;
+    Ok(json!({ "id": id.as_str(), "disabled": now.to_string() }))
+}
+
+async fn client_add(
+    office: &Office<'_>,
+    id: &str,
+    registration: Registration,
+) -> anyhow::Result<Value> {
+    let id = Id::<id::Client>::parse(id)?;
+    if office.facts.clients.iter().any(|known| known == id.as_str()) {
+        bail!("the client `{id}` stands in the file: choose another name");
+    }
+    // Judged before it is kept: a registration that cannot be read back is never stored.
+    registration.clone().record(&id, office.now)?;
+    let text = serde_json::to_string(&registration)?;
+    let (stored, now) =
+        (StoredClient { id: id.clone(), registration: text, disabled: None }, office.now);
+    let added: Result<(), StoreFault> =
+        office.store.transact(async move |tx| tx.add_client(&stored, now).await).await;
+    added.map_err(|fault| match fault {
+        StoreFault::Taken(_) => anyhow!("the client `{id}` exists: choose another name"),
+        other => anyhow!(other),
+    })?;
+    Ok(json!({ "id": id.as_str() }))
+}
+
+async fn client_list(office: &Office<'_>) -> anyhow::Result<Value> {
+    let mut rows: Vec<Value> =
+        office.facts.clients.iter().map(|id| json!({ "id": id, "lives_in": "file" })).collect();
+    let stored: Result<_, StoreFault> = office.store.read(async |tx| tx.clients().await).await;
+    for client in stored? {
+        rows.push(json!({
+            "id": client.id.as_str(),
+            "lives_in": "store",
+            "disabled": client.disabled.map(|since| since.to_string()),
+        }));
+    }
+    Ok(Value::Array(rows))
+}
+
+/// Attributes in the types that the file declares.
+fn typed(
+    office: &Office<'_>,
+    written: BTreeMap<String, String>,
+) -> anyhow::Result<BTreeMap<String, Attribute>> {
+    let mut typed = BTreeMap::new();
+    for (name, text) in written {
+        let declared = office.facts.attributes.iter().find(|(known, _)| *known == name);
+        let Some((_, kind)) = declared else {
+            bail!("`{name}` is not declared: add it to [identity.attributes]");
+        };
+        let value = match kind {
+            AttributeType::String => Attribute::String(text),
+            AttributeType::Integer => {
+                let said = || format!("`{name}` is an integer in [identity.attributes]");
+                Attribute::Integer(text.parse().with_context(said)?)
+            }
+            AttributeType::Bool => {
+                let said = || format!("`{name}` is `true` or `false` in [identity.attributes]");
+                Attribute::Bool(text.parse().with_context(said)?)
+            }
+        };
+        typed.insert(name, value);
+    }
+    Ok(typed)
+}
+
+fn declared(what: &str, known: &[String], given: &[String]) -> anyhow::Result<()> {
+    match given.iter().find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(name) => bail!("the {what} `{name}` is not declared: add it to identity.{what}s"),
+    }
+}
+
+/// The clients of the store, as the login reads them. Disabled ones are left out.
+///
+/// # Errors
+/// When the store fails, or holds a registration that this version cannot read.
+pub async fn stored_clients(store: &Store) -> anyhow::Result<Vec<ClientRecord>> {
+    let stored: Result<Vec<StoredClient>, StoreFault> =
+        store.read(async |tx| tx.clients().await).await;
+    let live = stored?.into_iter().filter(|client| client.disabled.is_none());
+    live.map(|client| {
+        let registration: Registration = serde_json::from_str(&client.registration)
+            .with_context(|| format!("the stored client `{}` cannot be read", client.id))?;
+        // A waiver that ran out since is judged at each request, not here: one old client must not
+        // keep the server from starting.
+        registration.record(&client.id, Timestamp::default())
+    })
+    .collect()
+}
+
+/// Marks a new store as made by `--dev`, and refuses a store of the other kind (`1-product`).
+///
+/// # Errors
+/// When the store was made the other way.
+pub async fn mark_dev(store: &Store, dev: bool) -> anyhow::Result<()> {
+    let want = if dev { "dev" } else { "serve" };
+    let found: Result<Option<String>, StoreFault> = store
+        .transact(async move |tx| {
+            let found = tx.fact("made_by").await?;
+            if found.is_none() {
+                tx.remember_fact("made_by", want).await?;
+            }
+            Ok(found)
+        })
+        .await;
+    match found?.as_deref() {
+        None => Ok(()),
+        Some(made_by) if made_by == want => Ok(()),
+        Some(_) if dev => {
+            bail!("this data directory was not made by `--dev`: name another in `data`")
+        }
+        Some(_) => bail!("this data directory was made by `--dev`: name another in `data`"),
+    }
+}
+
+/// The words of a client type.
+pub(crate) fn kind_of(word: &str) -> anyhow::Result<ClientType> {
+    match word {
+        "spa" => Ok(ClientType::Spa),
+        "native" => Ok(ClientType::Native),
+        "web" => Ok(ClientType::Web),
+        "service" => Ok(ClientType::Service),
+        other => bail!("`{other}` is no client type: write spa, native, web or service"),
+    }
+}

@@ -1,0 +1,134 @@
+//! `client add | list`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use portcullis_core::jose::algorithm::Algorithm;
+use portcullis_core::jose::jwk::JwkSet;
+use portcullis_core::jose::sign::SigningKey;
+use serde_json::Value;
+
+use super::office;
+use crate::admin::{Command, Registration};
+use crate::files;
+
+/// Software that asks for tokens.
+#[derive(Subcommand)]
+pub enum ClientCommand {
+    /// Add a client to the store
+    Add(AddClient),
+    /// List clients, of the file and of the store
+    List(ListClients),
+}
+
+/// Arguments of `client add`.
+#[derive(Args)]
+pub struct AddClient {
+    /// The client's id, as in `ledger`
+    id: String,
+    /// spa, native, web or service
+    #[arg(long = "type", default_value = "service")]
+    kind: String,
+    /// Scopes that it may be granted, space-separated
+    #[arg(long, default_value = "")]
+    scopes: String,
+    /// Where codes may go; may be repeated
+    #[arg(long = "redirect")]
+    redirects: Vec<String>,
+    /// Make a key: the private half goes to this new file (mode 0600), the public half to the store
+    #[arg(long, value_name = "FILE")]
+    new_key: Option<PathBuf>,
+    /// The client's public keys, a JWK Set
+    #[arg(long, value_name = "FILE", conflicts_with = "new_key")]
+    keys: Option<PathBuf>,
+    /// Tokens are not sender-constrained until this date
+    #[arg(long, value_name = "DATE")]
+    waive_bearer_tokens: Option<String>,
+    /// Authorization requests are not pushed until this date
+    #[arg(long, value_name = "DATE")]
+    waive_no_par: Option<String>,
+    #[command(flatten)]
+    common: super::Common,
+}
+
+/// Arguments of `client list`.
+#[derive(Args)]
+pub struct ListClients {
+    #[command(flatten)]
+    common: super::Common,
+}
+
+/// Runs a `client` command.
+///
+/// # Errors
+/// What is wrong with it, and what to do.
+pub fn run(command: ClientCommand) -> anyhow::Result<u8> {
+    match command {
+        ClientCommand::Add(add) => add_client(add),
+        ClientCommand::List(list) => {
+            let answer = office::carry_out(&list.common.config, Command::ClientList)?;
+            super::show(&answer, list.common.json, |answer| {
+                let text = |row: &Value, name: &str| {
+                    row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+                };
+                let rows = answer.as_array().into_iter().flatten();
+                rows.map(|row| format!("{:<24} {}\n", text(row, "id"), text(row, "lives_in")))
+                    .collect()
+            });
+            Ok(0)
+        }
+    }
+}
+
+fn add_client(add: AddClient) -> anyhow::Result<u8> {
+    // The private key is written before the client is kept: a client without its key would be lost.
+    let made = add.new_key.as_ref().map(|path| new_key(path)).transpose()?;
+    let keys = match (&add.keys, made) {
+        (_, Some(keys)) => Some(keys),
+        (Some(path), None) => Some(read_keys(path)?),
+        (None, None) => None,
+    };
+    let registration = Registration {
+        kind: add.kind,
+        redirects: add.redirects,
+        scopes: add.scopes,
+        keys,
+        bearer_tokens: add.waive_bearer_tokens,
+        no_par: add.waive_no_par,
+    };
+    let command = Command::ClientAdd { id: add.id, registration };
+    let answer = office::carry_out(&add.common.config, command).inspect_err(|_| {
+        // A refused client leaves no key behind.
+        if let Some(path) = &add.new_key {
+            drop(std::fs::remove_file(path));
+        }
+    })?;
+    super::show(&answer, add.common.json, |answer| {
+        let id = answer.get("id").and_then(Value::as_str).unwrap_or_default();
+        match &add.new_key {
+            Some(path) => {
+                format!("added {id}; its private key is in {} (mode 0600)\n", path.display())
+            }
+            None => format!("added {id}\n"),
+        }
+    });
+    Ok(0)
+}
+
+fn new_key(path: &std::path::Path) -> anyhow::Result<Value> {
+    let key = SigningKey::generate(Algorithm::Es256)?;
+    files::write_secret(path, key.to_pem().expose().as_bytes())?;
+    Ok(JwkSet::new(vec![key.public()]).to_json())
+}
+
+fn read_keys(path: &std::path::Path) -> anyhow::Result<Value> {
+    let text =
+        std::fs::read(path).with_context(|| format!("`{}` cannot be read", path.display()))?;
+    let keys: Value = serde_json::from_slice(&text)
+        .with_context(|| format!("`{}` is not JSON: write a JWK Set", path.display()))?;
+    if keys.get("keys").is_none() {
+        bail!("`{}` is not a JWK Set: it has no `keys`", path.display());
+    }
+    Ok(keys)
+}

@@ -1,0 +1,141 @@
+//! `user add | list | disable`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use comfy_table::{Table, presets};
+use serde_json::Value;
+
+use super::office;
+use crate::admin::Command;
+
+/// People.
+#[derive(Subcommand)]
+pub enum UserCommand {
+    /// Add a person; prints a one-off password, once
+    Add(AddUser),
+    /// List people
+    List(ListUsers),
+    /// Disable a person: every session, grant and token ends now
+    Disable(DisableUser),
+}
+
+/// Arguments of `user add`.
+#[derive(Args)]
+pub struct AddUser {
+    /// Login name, as in `ada` or `ada@example.org`
+    login: String,
+    /// Shown name [default: the login name]
+    #[arg(long, default_value = "")]
+    name: String,
+    /// A role of [identity] roles; may be repeated
+    #[arg(long = "role")]
+    roles: Vec<String>,
+    /// A group of [identity] groups; may be repeated
+    #[arg(long = "group")]
+    groups: Vec<String>,
+    /// An attribute of [identity.attributes], NAME=VALUE; may be repeated
+    #[arg(long = "attribute", value_name = "NAME=VALUE")]
+    attributes: Vec<String>,
+    #[command(flatten)]
+    common: super::Common,
+}
+
+/// Arguments of `user list`.
+#[derive(Args)]
+pub struct ListUsers {
+    #[command(flatten)]
+    common: super::Common,
+}
+
+/// Arguments of `user disable`.
+#[derive(Args)]
+pub struct DisableUser {
+    /// Login name
+    login: String,
+    #[command(flatten)]
+    common: super::Common,
+}
+
+/// Runs a `user` command.
+///
+/// # Errors
+/// What is wrong with it, and what to do.
+pub fn run(command: UserCommand) -> anyhow::Result<u8> {
+    match command {
+        UserCommand::Add(add) => add_user(add),
+        UserCommand::List(list) => {
+            let answer = office::carry_out(&list.common.config, Command::UserList)?;
+            super::show(&answer, list.common.json, listing);
+            Ok(0)
+        }
+        UserCommand::Disable(disable) => {
+            let command = Command::UserDisable { login: disable.login };
+            let answer = office::carry_out(&disable.common.config, command)?;
+            super::show(&answer, disable.common.json, |answer| {
+                format!("disabled {}; sessions, grants and tokens have ended\n", text(answer, "id"))
+            });
+            Ok(0)
+        }
+    }
+}
+
+fn add_user(add: AddUser) -> anyhow::Result<u8> {
+    let mut attributes = BTreeMap::new();
+    for pair in add.attributes {
+        let (name, value) =
+            pair.split_once('=').with_context(|| format!("`{pair}` is not NAME=VALUE"))?;
+        attributes.insert(name.to_owned(), value.to_owned());
+    }
+    let command = Command::UserAdd {
+        login: add.login,
+        name: add.name,
+        roles: add.roles,
+        groups: add.groups,
+        attributes,
+    };
+    let config: PathBuf = add.common.config;
+    let answer = office::carry_out(&config, command)?;
+    super::show(&answer, add.common.json, |answer| {
+        format!(
+            "added {}  ({})\n\n  password: {}\n\nIt is shown this once. A second factor is set up at the first login, if the file asks for one.\n",
+            text(answer, "login"),
+            text(answer, "id"),
+            text(answer, "one_off_password"),
+        )
+    });
+    Ok(0)
+}
+
+fn listing(answer: &Value) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(["login", "name", "roles", "groups", "state", "id"]);
+    for user in answer.as_array().into_iter().flatten() {
+        let list = |name: &str| {
+            let items = user.get(name).and_then(Value::as_array).into_iter().flatten();
+            items.filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+        };
+        let state = if user.get("disabled").is_some_and(|since| !since.is_null()) {
+            "disabled"
+        } else {
+            "active"
+        };
+        table.add_row([
+            text(user, "login"),
+            text(user, "name"),
+            list("roles"),
+            list("groups"),
+            state.to_owned(),
+            text(user, "id"),
+        ]);
+    }
+    format!("{table}\n")
+}
+
+fn text(value: &Value, name: &str) -> String {
+    value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+}

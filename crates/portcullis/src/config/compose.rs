@@ -1,0 +1,161 @@
+//! What no table sees alone: hosts, origins and names across the file, and the compiled rules.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use portcullis_core::client::{ClientRecord, ClientType};
+use portcullis_core::fault::{Fault, Severity};
+use portcullis_core::limit::Limit;
+use portcullis_core::web::Address;
+use portcullis_policy::access::{ApiDraft, Vocabulary};
+use portcullis_policy::compile::{Rules, compile};
+use portcullis_policy::coverage;
+
+use super::limits::{BUILT_IN, OnLines};
+use super::loader::Sources;
+use super::reader::{Reading, Section};
+use super::settings::{Api, Config, Identity, Server};
+use super::{api, clients, identity, limits, server};
+
+/// Reads every table, compares them, compiles the rules. `None` when something is missing that a
+/// [`Config`] cannot be without; the faults tell in either case.
+pub(crate) fn compose(reading: &mut Reading<'_>, root: &Section<'_>) -> Option<Config> {
+    let mut server = server::read(reading, root);
+    let identity = identity::read(reading, root);
+    let clients = clients::read(reading, root);
+    let limits = limits::read(reading, root);
+    // Unknown names are only worth telling when everything that makes names was read.
+    let names_known = reading.faults.is_empty();
+    let (apis, drafts): (Vec<Api>, Vec<ApiDraft>) =
+        api::read(reading, root).into_iter().map(|read| (read.api, read.draft)).unzip();
+    if let Some(identity) = &identity {
+        judge_origins(reading, &identity.issuer, &apis);
+        let hosts = std::iter::once(&identity.issuer).chain(apis.iter().map(|api| &*api.at));
+        if let Some(server) = &mut server {
+            judge_domains(reading, root, server, hosts);
+        }
+    }
+    let (server, identity) = (server?, identity?);
+    let now = reading.now().unix();
+    let vocabulary = vocabulary(&identity, &clients, &limits, now);
+    if !names_known {
+        return None;
+    }
+    let rules: Rules =
+        compile(&drafts, &vocabulary).map_err(|faults| merge(reading, faults)).ok()?;
+    Some(Config {
+        file: reading.file.clone(),
+        server,
+        identity,
+        clients,
+        limits,
+        apis,
+        rules,
+        sources: Sources::default(),
+        watched: Vec::new(),
+        drafts,
+        vocabulary,
+    })
+}
+
+/// Adds the compiler's faults to the readers'.
+fn merge(reading: &mut Reading<'_>, faults: Vec<Fault>) {
+    for fault in faults {
+        if !reading.faults.contains(&fault) {
+            reading.faults.push(fault);
+        }
+    }
+}
+
+/// The issuer's origin serves no upstream, so that a page stored there can't act on the login.
+fn judge_origins(reading: &mut Reading<'_>, issuer: &Address, apis: &[Api]) {
+    for api in apis.iter().filter(|api| api.at.origin() == issuer.origin()) {
+        let message = format!("`{}` shares its origin with the issuer", api.at);
+        let remedy = "give the login a host or a port of its own: a page that the upstream serves \
+                      could act on it";
+        reading.fault("IssuerOriginShared", api.at_place.bytes.clone(), message, remedy);
+    }
+}
+
+/// Each host that callers use stands in `domains`, which is filled from them when left out.
+fn judge_domains<'a>(
+    reading: &mut Reading<'_>,
+    root: &Section<'_>,
+    server: &mut Server,
+    hosts: impl Iterator<Item = &'a Address>,
+) {
+    let hosts: BTreeSet<&str> = hosts.map(Address::host).collect();
+    let table = root.value("server").and_then(|value| value.get_ref().as_table());
+    let Some(written) = table.and_then(|table| table.get("domains")) else {
+        server.domains = hosts.into_iter().map(str::to_owned).collect();
+        return;
+    };
+    for host in hosts.into_iter().filter(|host| !server.domains.iter().any(|name| name == host)) {
+        let message = format!("`{host}` is used by this file and is not among `domains`");
+        let remedy = format!("add `\"{host}\"`, or leave `domains` out");
+        reading.fault("DomainMissing", written.span(), message, remedy);
+    }
+}
+
+/// The names that rules may speak of.
+fn vocabulary(
+    identity: &Identity,
+    clients: &[Arc<ClientRecord>],
+    limits: &HashMap<Arc<str>, Arc<Limit>>,
+    now: i64,
+) -> Vocabulary {
+    let services = clients.iter().filter(|client| client.kind == ClientType::Service);
+    // A scope with words for the consent page may be granted to clients of the store.
+    let granted = clients.iter().flat_map(|client| client.scopes.iter());
+    let scopes: BTreeSet<&str> =
+        granted.chain(identity.scope_words.keys().map(String::as_str)).collect();
+    let closed = |name: &str| {
+        BUILT_IN.iter().any(|limit| limit.name == name && limit.on_lines == OnLines::No)
+    };
+    let mut limits: Vec<(String, bool)> = limits
+        .iter()
+        .filter(|(name, _)| !closed(name))
+        .map(|(name, limit)| (name.to_string(), limit.needs_identity()))
+        .collect();
+    limits.sort();
+    Vocabulary {
+        roles: identity.roles.clone(),
+        groups: identity.groups.clone(),
+        services: services.map(|client| client.id.to_string()).collect(),
+        scopes: scopes.into_iter().map(str::to_owned).collect(),
+        limits,
+        attributes: identity.attributes.clone(),
+        now,
+    }
+}
+
+impl Config {
+    /// The access tables as written.
+    pub(crate) fn api_drafts(&self) -> &[ApiDraft] {
+        &self.drafts
+    }
+
+    /// The names that rules may speak of.
+    pub(crate) fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// Every gap: what is closed or unproven without being an error.
+    pub(crate) fn gaps(&self) -> Vec<Fault> {
+        coverage::gaps(&self.drafts, &self.rules, &self.vocabulary)
+            .into_iter()
+            .map(|gap| Fault { severity: Severity::Gap, ..gap })
+            .collect()
+    }
+
+    /// Compiles the rules anew, after `dev` moved the APIs.
+    pub(crate) fn recompile(&mut self) -> Result<(), Vec<Fault>> {
+        self.rules = compile(&self.drafts, &self.vocabulary)?;
+        Ok(())
+    }
+
+    /// One client of the file.
+    pub(crate) fn client(&self, id: &str) -> Option<&Arc<ClientRecord>> {
+        self.clients.iter().find(|client| client.id.as_str() == id)
+    }
+}

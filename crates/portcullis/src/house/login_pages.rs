@@ -1,0 +1,122 @@
+//! From an outcome of the login to a page: no rule is decided here.
+
+use askama::Template;
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use portcullis_gateway::house::HouseAnswer;
+use portcullis_identity::login::Identity;
+use portcullis_identity::outcome::{
+    ConsentPage, EnrolPage, Notice, Outcome, PasswordPage, SecondFactorPage, Show,
+};
+
+use super::{cookies, page};
+
+#[derive(Template)]
+#[template(path = "password.html")]
+struct PasswordView<'p> {
+    page: &'p PasswordPage,
+    notice: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "enrol.html")]
+struct EnrolView<'p> {
+    page: &'p EnrolPage,
+    secret: String,
+    notice: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "totp.html")]
+struct TotpView<'p> {
+    page: &'p SecondFactorPage,
+    notice: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "consent.html")]
+struct ConsentView<'p> {
+    page: &'p ConsentPage,
+}
+
+/// Shows what a step came to, and sets its cookies.
+pub(super) fn show(_identity: &Identity, outcome: Outcome) -> HouseAnswer {
+    let mut response = render(&outcome);
+    for change in &outcome.cookies {
+        if let Ok(value) = HeaderValue::from_str(&cookies::written(change)) {
+            response.headers_mut().append(header::SET_COOKIE, value);
+        }
+    }
+    if let Some(seconds) = outcome.retry_after {
+        page::set(&mut response, header::RETRY_AFTER, &seconds.to_string());
+    }
+    HouseAnswer {
+        response,
+        event: outcome.event,
+        outcome: outcome.outcome,
+        caller: outcome.caller,
+        client: outcome.client,
+    }
+}
+
+fn render(outcome: &Outcome) -> http::Response<Bytes> {
+    match &outcome.show {
+        Show::Password(shown) => {
+            let view = PasswordView { page: shown, notice: shown.notice.map(words) };
+            page::html(status(shown.notice), text(&view), Some(&shown.form_target))
+        }
+        Show::Enrol(shown) => {
+            let secret = grouped(shown.secret.expose());
+            let view = EnrolView { page: shown, secret, notice: shown.notice.map(words) };
+            page::html(status(shown.notice), text(&view), Some(&shown.form_target))
+        }
+        Show::SecondFactor(shown) => {
+            let view = TotpView { page: shown, notice: shown.notice.map(words) };
+            page::html(status(shown.notice), text(&view), Some(&shown.form_target))
+        }
+        Show::Consent(shown) => {
+            page::html(200, text(&ConsentView { page: shown }), Some(&shown.form_target))
+        }
+        Show::Redirect(location) => page::redirect(location),
+        Show::Refused(refusal) => {
+            page::refused(refusal.status, refusal.rule, refusal.words).response
+        }
+        Show::Nothing => page::refused(200, "SignedIn", "You are signed in.").response,
+    }
+}
+
+fn text(view: &impl Template) -> String {
+    view.render().unwrap_or_default()
+}
+
+/// The status of a page that is shown again: a wrong answer is a 401 without a challenge would be
+/// malformed (RFC 9110 §15.5.2), so a repeated form is 400; 429 when throttled.
+fn status(notice: Option<Notice>) -> u16 {
+    match notice {
+        None => 200,
+        Some(Notice::Throttled(_)) => 429,
+        Some(Notice::WrongPassword | Notice::WrongCode | Notice::Stale) => 400,
+    }
+}
+
+fn words(notice: Notice) -> String {
+    match notice {
+        Notice::WrongPassword => "That name and password do not match.".into(),
+        Notice::WrongCode => {
+            "That code is not right, or was used already. Wait for the next one.".into()
+        }
+        Notice::Stale => "This page was open for too long. Please start again.".into(),
+        Notice::Throttled(seconds) if seconds < 90 => {
+            format!("Too many attempts. Try again in {seconds} seconds.")
+        }
+        Notice::Throttled(seconds) => {
+            format!("Too many attempts. Try again in {} minutes.", seconds.div_ceil(60))
+        }
+    }
+}
+
+/// Groups of four, for typing.
+fn grouped(secret: &str) -> String {
+    let letters: Vec<char> = secret.chars().collect();
+    letters.chunks(4).map(|chunk| chunk.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,185 @@
+//! From a judged file to the values that run: the gateway's snapshot, identity's settings, the
+//! certificates.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use portcullis_core::client::{ClientRecord, ClientType};
+use portcullis_core::limit::Limit;
+use portcullis_core::scope::Scopes;
+use portcullis_core::web::{Address, Origin, Scheme};
+use portcullis_gateway::snapshot::{ApiRoute, Reasons, Snapshot, Upstream};
+use portcullis_gateway::tls::{self, Certified};
+use portcullis_identity::login::Identity;
+use portcullis_identity::settings::{ApiTarget, Settings, Throttles};
+
+use crate::config::{self, Config, Tls};
+use crate::{house, local_ca};
+
+/// What the peer of our own pages is charged unless the file names a limit `house`: a form or a
+/// token each, generous for an office behind one address.
+const HOUSE_LIMIT: &str = "600/min per ip, burst 120";
+/// How long a connect to an upstream may take (`3-gateway`, stage 10).
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// The side of a file that identity holds already.
+pub(super) struct Stage<'s> {
+    /// Keys.
+    pub(super) identity: &'s Identity,
+    /// The settings of the same file.
+    pub(super) settings: &'s Settings,
+}
+
+/// The settings in force.
+pub(super) fn current(identity: &Identity) -> Arc<Settings> {
+    identity.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// The gateway's side of a file.
+pub(super) fn snapshot(
+    config: Config,
+    stage: &Stage<'_>,
+    generation: u64,
+    reasons: Reasons,
+) -> anyhow::Result<Snapshot> {
+    let issuer = config.identity.issuer.clone();
+    let addresses: Vec<Arc<Address>> = config.apis.iter().map(|api| api.at.clone()).collect();
+    let spa = spa_origins(stage.settings);
+    let mut limits = config.limits;
+    if !limits.contains_key("house") {
+        let limit = Limit::parse(HOUSE_LIMIT).expect("the constant above is a limit");
+        limits.insert("house".into(), Arc::new(limit));
+    }
+    let mut apis = HashMap::new();
+    for api in &config.apis {
+        apis.insert(api.name.clone(), Arc::new(route(api)?));
+    }
+    let mut authorities: Vec<Box<str>> = vec![issuer.authority().into()];
+    authorities.extend(addresses.iter().map(|at| at.authority().into()));
+    Ok(Snapshot {
+        generation,
+        rules: config.rules,
+        issuer: issuer.to_string().into(),
+        keys: stage.identity.keyring().access_keys().as_ref().clone(),
+        passport: stage.identity.keyring().passport_key(),
+        apis,
+        house: house::table(&issuer, &addresses, &spa),
+        limits,
+        authorities,
+        trust_proxies: config.server.trust_proxies,
+        reasons,
+    })
+}
+
+fn route(api: &config::Api) -> anyhow::Result<ApiRoute> {
+    let metadata = portcullis_core::oauth::metadata::resource_metadata_path(api.at.path());
+    Ok(ApiRoute {
+        name: api.name.clone(),
+        at: api.at.clone(),
+        audience: api.at.to_string().into(),
+        upstream: Upstream {
+            sockets: resolve(&api.upstream)?,
+            tls: match api.upstream.scheme() {
+                Scheme::Https => Some(tls::client_config(None)?),
+                Scheme::Http => None,
+            },
+            address: api.upstream.clone(),
+            connect_timeout: CONNECT,
+        },
+        host: api.host,
+        browsers: api.browsers.clone(),
+        resource_metadata: format!("{}{metadata}", api.at.origin().as_str()).into(),
+    })
+}
+
+/// Resolved at load, so that no request waits for DNS.
+fn resolve(upstream: &Address) -> anyhow::Result<Vec<SocketAddr>> {
+    let said = || format!("the upstream `{upstream}` cannot be resolved: check its host name");
+    let sockets: Vec<SocketAddr> =
+        (upstream.host(), upstream.port()).to_socket_addrs().with_context(said)?.collect();
+    if sockets.is_empty() {
+        bail!(said());
+    }
+    Ok(sockets)
+}
+
+fn spa_origins(settings: &Settings) -> Vec<Origin> {
+    let spa = settings.clients.values().filter(|client| client.kind == ClientType::Spa);
+    let mut origins: Vec<Origin> =
+        spa.flat_map(|client| client.redirects.iter().filter_map(|to| to.origin())).collect();
+    origins.sort();
+    origins.dedup();
+    origins
+}
+
+/// Identity's side of a file. `stored` are the clients of the store.
+pub(super) fn settings(config: &Config, stored: Vec<ClientRecord>) -> anyhow::Result<Settings> {
+    let mut clients: HashMap<_, _> =
+        config.clients.iter().map(|client| (client.id.clone(), client.clone())).collect();
+    for client in stored {
+        if clients.contains_key(&client.id) {
+            bail!("the client `{}` is in the file and in the store: remove one", client.id);
+        }
+        clients.insert(client.id.clone(), Arc::new(client));
+    }
+    Ok(Settings {
+        issuer: config.identity.issuer.clone(),
+        issuer_text: config.identity.issuer.to_string().into(),
+        clients,
+        scope_words: config.identity.scope_words.clone(),
+        apis: config.apis.iter().map(|api| target(config, api)).collect(),
+        require: config.identity.require.clone(),
+        attributes: config.identity.attributes.iter().map(|(name, _)| name.clone()).collect(),
+        throttles: throttles(config),
+    })
+}
+
+/// An API as a token's target: its audience, and the scopes that its lines use.
+fn target(config: &Config, api: &config::Api) -> ApiTarget {
+    let lines = config.rules.operations().filter(|operation| operation.api == api.name);
+    let words: Vec<&str> = lines.flat_map(|line| line.scopes.iter().map(String::as_str)).collect();
+    ApiTarget {
+        audience: api.at.to_string().into(),
+        name: api.name.to_string(),
+        scopes: Scopes::parse(&words.join(" ")).unwrap_or_default(),
+    }
+}
+
+/// The buckets of the login (`5-limits` point 6). GCRA slows down instead of locking: five at once,
+/// then one each three minutes, which is the designed ceiling of 15 minutes for five.
+fn throttles(config: &Config) -> Throttles {
+    let limit = |words: &str| Limit::parse(words).expect("the constants here are limits");
+    let address = config.limits.get("failed_authentication").map(|limit| limit.as_ref().clone());
+    Throttles {
+        account_device: limit("20/h per caller, burst 5"),
+        account: limit("30/h per user, burst 10"),
+        address: address.unwrap_or_else(|| limit("100/h per ip, burst 20")),
+        otp: limit("1/min per user, burst 5, 1/h per user, burst 20"),
+    }
+}
+
+/// Clients that a reload takes away, or takes scopes from.
+pub(super) fn narrowed(before: &Settings, after: &Settings) -> Vec<String> {
+    let lost = before.clients.iter().filter(|(id, old)| {
+        after.clients.get(*id).is_none_or(|new| !old.scopes.is_subset(&new.scopes))
+    });
+    lost.map(|(id, _)| id.to_string()).collect()
+}
+
+/// The certificates of a file.
+pub(super) fn certified(server: &config::Server) -> anyhow::Result<Vec<Certified>> {
+    match &server.tls {
+        Tls::Local => {
+            crate::files::private_directory(&server.data)?;
+            Ok(vec![local_ca::certify(&server.data, &server.domains)?])
+        }
+        Tls::Files { chain_pem, key_pem } => Ok(vec![Certified {
+            names: server.domains.clone(),
+            chain_pem: chain_pem.clone(),
+            key_pem: portcullis_core::secret::Secret::new(key_pem.expose().clone()),
+        }]),
+    }
+}

@@ -1,0 +1,339 @@
+//! The wiring: from one judged file to a running server, and from a changed file to a new
+//! generation. The only place that knows all crates at once.
+
+mod compose;
+mod health;
+mod watch;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use portcullis_core::entropy::Entropy;
+use portcullis_core::hash::TableKey;
+use portcullis_core::limit::{Counters, DEFAULT_SLOTS, LocalCounters};
+use portcullis_core::revocation::{RevocationKind, Revoked};
+use portcullis_core::time::{Clock, Timestamp};
+use portcullis_gateway::journey::Gateway;
+use portcullis_gateway::listen::{Caps, Listeners, Running};
+use portcullis_gateway::record::Figures;
+use portcullis_gateway::snapshot::Reasons;
+use portcullis_gateway::tls::{self, Certificates};
+use portcullis_gateway::{listen, snapshot::Snapshot};
+use portcullis_identity::login::Identity;
+use portcullis_identity::parts::Parts;
+use portcullis_identity::settings::ACCESS_TOKEN_S;
+use portcullis_store::database::{Store, StoreFault};
+
+use crate::admin;
+use crate::config::{self, Colour, Config, Purpose, Rejected};
+use crate::files;
+use crate::house::Portal;
+use crate::journal::{self, Form, Journal};
+
+/// What a server is started with.
+pub struct Start {
+    /// The config file.
+    pub config: PathBuf,
+    /// `serve --dev`.
+    pub dev: bool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Where decision records go.
+    pub records: Box<dyn Write + Send>,
+    /// How they are written.
+    pub form: Form,
+}
+
+/// A running server.
+pub struct Server {
+    /// The authorization server.
+    pub identity: Arc<Identity>,
+    /// What is remembered.
+    pub store: Store,
+    live: Arc<Live>,
+    running: Running,
+    control: tokio::runtime::Runtime,
+    journal: journal::Writer,
+}
+
+/// What a reload needs, shared by the watcher, the signal, the admin socket and the health page.
+pub(crate) struct Live {
+    path: PathBuf,
+    dev: bool,
+    clock: Arc<dyn Clock>,
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) store: Store,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) counters: Arc<LocalCounters>,
+    pub(crate) revoked: Arc<Revoked>,
+    certificates: Certificates,
+    control: tokio::runtime::Handle,
+    /// Since when the file on disk is bad, and why.
+    refused: Mutex<Option<(Timestamp, String)>>,
+    /// One reload at a time.
+    turn: Mutex<()>,
+    /// The files whose change means a reload.
+    watched: Mutex<Vec<PathBuf>>,
+}
+
+/// A file that was refused, as a person reads it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct FileRefused(pub String);
+
+/// Caps on connections, before TLS.
+const CAPS: Caps = Caps { connections: 20_000, per_address: 5_000 };
+
+impl Server {
+    /// Reads the file, opens the store, and listens.
+    ///
+    /// # Errors
+    /// [`FileRefused`] with line, caret and remedy; otherwise what could not be opened or bound.
+    pub fn start(start: Start) -> anyhow::Result<Server> {
+        let config = read(&start.config, start.dev, start.clock.now())?;
+        let data = config.server.data.clone();
+        files::private_directory(&data)?;
+        let control = control_runtime()?;
+        let revoked = Arc::new(Revoked::new());
+        let store = Store::open(&data.join("portcullis.db"), revoked.clone(), start.clock.clone())?;
+        control.block_on(admin::mark_dev(&store, start.dev))?;
+        let key = TableKey::mint(&*start.entropy);
+        let counters = Arc::new(LocalCounters::new(key, DEFAULT_SLOTS));
+        let identity = Arc::new(control.block_on(identity(&config, &start, &store, &counters))?);
+        let portal = Portal {
+            identity: identity.clone(),
+            store: store.clone(),
+            control: control.handle().clone(),
+        };
+        let (records, journal) = journal::start(start.records, start.form);
+        let (tls, certificates) = tls::server_config(compose::certified(&config.server)?)?;
+        let listeners = Listeners {
+            tls: config.server.listen.clone(),
+            plain: config.server.plain.clone(),
+            config: tls,
+            workers: 0,
+            caps: CAPS,
+        };
+        let (health, metrics) = (config.server.health, config.server.metrics);
+        let watched = config.watched.clone();
+        let reasons = if start.dev { Reasons::Answered } else { Reasons::Recorded };
+        let settings = compose::current(&identity);
+        let stage = compose::Stage { identity: &identity, settings: &settings };
+        let gateway = Arc::new(Gateway {
+            snapshot: ArcSwap::from_pointee(compose::snapshot(config, &stage, 1, reasons)?),
+            counters: counters.clone(),
+            revoked: revoked.clone(),
+            house: Arc::new(portal),
+            records: records.clone(),
+            clock: start.clock.clone(),
+            entropy: start.entropy,
+            figures: Figures::default(),
+        });
+        let running = listen::start(gateway.clone(), listeners)?;
+        let live = Arc::new(Live {
+            path: start.config,
+            dev: start.dev,
+            clock: start.clock,
+            gateway,
+            identity: identity.clone(),
+            store: store.clone(),
+            journal: records,
+            counters,
+            revoked,
+            certificates,
+            control: control.handle().clone(),
+            refused: Mutex::default(),
+            turn: Mutex::default(),
+            watched: Mutex::new(watched),
+        });
+        control.block_on(health::serve(live.clone(), health, metrics))?;
+        control.block_on(admin::socket::serve(live.clone(), &data))?;
+        watch::start(&live)?;
+        Ok(Server { identity, store, live, running, control, journal })
+    }
+
+    /// Reads the file again and swaps it in, whole or not at all.
+    ///
+    /// # Errors
+    /// [`FileRefused`]: the version in force stays.
+    pub fn reload(&self) -> Result<(), FileRefused> {
+        // On a thread of its own: loading waits for the store, which no runtime's thread may.
+        std::thread::scope(|scope| scope.spawn(|| self.live.reload()).join())
+            .unwrap_or_else(|_| Err(FileRefused("loading the config failed; see the log".into())))
+    }
+
+    /// The TLS addresses that were bound.
+    pub fn addresses(&self) -> &[std::net::SocketAddr] {
+        &self.running.tls
+    }
+
+    /// Waits for SIGTERM or an interrupt; SIGHUP reloads.
+    ///
+    /// # Errors
+    /// When signals cannot be listened to.
+    pub fn wait(&self) -> anyhow::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        self.control.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut hangup = signal(SignalKind::hangup())?;
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return Ok(()),
+                    _ = interrupt.recv() => return Ok(()),
+                    _ = hangup.recv() => {
+                        let live = self.live.clone();
+                        tokio::task::spawn_blocking(move || live.reload_aloud()).await?;
+                    }
+                }
+            }
+        })
+    }
+
+    /// Drains and ends: no new connections, running requests within `grace`, every record written,
+    /// the store closed.
+    pub fn stop(self, grace: Duration) {
+        self.running.drain(grace);
+        self.control.shutdown_timeout(grace);
+        drop((self.identity, self.live));
+        self.store.close();
+        self.journal.finish();
+    }
+}
+
+impl Live {
+    /// Reads the file again and swaps it in.
+    pub(crate) fn reload(&self) -> Result<(), FileRefused> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = self.load();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match &result {
+            Ok(()) => *refused = None,
+            Err(fault) => {
+                let since = refused.take().map_or_else(|| self.clock.now(), |(since, _)| since);
+                *refused = Some((since, fault.0.clone()));
+            }
+        }
+        result
+    }
+
+    /// The same for a signal or a changed file: nobody waits for the answer, so it is logged.
+    pub(crate) fn reload_aloud(&self) {
+        match self.reload() {
+            Ok(()) => tracing::info!(file = %self.path.display(), "the config was loaded"),
+            Err(fault) => {
+                tracing::error!("the config was refused; the version in force stays\n{fault}");
+            }
+        }
+    }
+
+    /// Since when the file on disk is refused, and why.
+    pub(crate) fn refused(&self) -> Option<(Timestamp, String)> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn load(&self) -> Result<(), FileRefused> {
+        let said = |fault: anyhow::Error| FileRefused(format!("{fault:#}"));
+        let config = read(&self.path, self.dev, self.clock.now()).map_err(said)?;
+        let certified = compose::certified(&config.server).map_err(said)?;
+        let watched = config.watched.clone();
+        let before = self.gateway.snapshot.load_full();
+        let stored = self.control.block_on(admin::stored_clients(&self.store)).map_err(said)?;
+        let settings = compose::settings(&config, stored).map_err(said)?;
+        let stage = compose::Stage { identity: &self.identity, settings: &settings };
+        let next = compose::snapshot(config, &stage, before.generation + 1, before.reasons)
+            .map_err(said)?;
+        self.certificates.replace(certified).map_err(|fault| FileRefused(fault.to_string()))?;
+        let narrowed = compose::narrowed(&compose::current(&self.identity), &settings);
+        self.identity.reload(settings);
+        self.gateway.snapshot.store(Arc::new(next));
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+        self.control.block_on(self.revoke_clients(narrowed)).map_err(|fault| said(fault.into()))
+    }
+
+    /// A reload that takes a client or a scope away ends the access tokens that still carry it
+    /// (`4-identity`, "Revocation").
+    async fn revoke_clients(&self, clients: Vec<String>) -> Result<(), StoreFault> {
+        if clients.is_empty() {
+            return Ok(());
+        }
+        let expires =
+            self.clock.now().after(Duration::from_secs(ACCESS_TOKEN_S.unsigned_abs() * 2));
+        self.store
+            .transact(async move |tx| {
+                for client in &clients {
+                    tx.revoke(RevocationKind::Client, client, expires).await?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// What administration may name, read from the file anew: the file on disk is what the
+    /// operator means.
+    pub(crate) fn facts(&self) -> anyhow::Result<admin::Facts> {
+        Ok(admin::Facts::of(&read(&self.path, self.dev, self.now())?))
+    }
+
+    fn is_watched(&self, path: &Path) -> bool {
+        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = |known: &Path| known.file_name() == path.file_name();
+        named(&self.path) || watched.iter().any(|known| named(known))
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.gateway.snapshot.load_full()
+    }
+}
+
+/// Reads and judges the file; every fault in one text.
+fn read(path: &Path, dev: bool, now: Timestamp) -> anyhow::Result<Config> {
+    let purpose = if dev { Purpose::Dev } else { Purpose::Serve };
+    let refused = |rejected: Rejected| FileRefused(rejected.render(Colour::Never));
+    let mut config = config::read(path, now, purpose).map_err(refused)?;
+    if dev {
+        config::dev(&mut config).map_err(refused)?;
+    }
+    Ok(config)
+}
+
+fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("the control runtime cannot start")
+}
+
+async fn identity(
+    config: &Config,
+    start: &Start,
+    store: &Store,
+    counters: &Arc<LocalCounters>,
+) -> anyhow::Result<Identity> {
+    let key = files::key_encryption_key(&config.server.data.join("kek"), &*start.entropy)?;
+    let counters: Arc<dyn Counters> = counters.clone();
+    let settings = compose::settings(config, admin::stored_clients(store).await?)?;
+    let parts = Parts {
+        store: store.clone(),
+        clock: start.clock.clone(),
+        entropy: start.entropy.clone(),
+        counters,
+        ring: vec![(1, key)],
+        settings,
+    };
+    Ok(Identity::start(parts).await?)
+}
