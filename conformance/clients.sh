@@ -43,6 +43,10 @@ tls = "local"
 issuer = "https://localhost:$issuer_port"
 mfa = { factors = "totp", require = "everyone" }
 
+[identity.scopes]
+"files:read" = "Read files"
+"files:robot" = "Read the robot's files"      # granted to a client that lives in the store
+
 [clients]
 app = { type = "native", redirect = ["http://127.0.0.1/cb"], scopes = ["openid", "files:read"] }
 
@@ -75,7 +79,8 @@ curl -sf "http://127.0.0.1:$health_port/readyz" || { cat server.log; exit 1; }
 
 export ISSUER="https://localhost:$issuer_port" API="https://localhost:$api_port/v1"
 export CA="$work/data/ca.pem" SERVICE_KEY="$work/robot.pem"
-export NODE_EXTRA_CA_CERTS="$CA"
+# requests lets the environment win over a session: so it is said there.
+export NODE_EXTRA_CA_CERTS="$CA" REQUESTS_CA_BUNDLE="$CA"
 fail() { echo "-- records"; tail -n 30 "$work/records.jsonl"; cat "$work/server.log"; exit 1; }
 LOGIN=ada PASSWORD=$ada node "$here/node/flows.mjs" || fail
 LOGIN=bea PASSWORD=$bea "$here/python/.venv/bin/python" "$here/python/flows.py" || fail

@@ -15,6 +15,7 @@ import requests
 from authlib.common.security import generate_token
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
+from joserfc.jwk import ECKey
 
 ISSUER, API, CA = os.environ["ISSUER"], os.environ["API"], os.environ["CA"]
 REDIRECT = "http://127.0.0.1:5998/cb"
@@ -94,8 +95,7 @@ def revocation():
     app = OAuth2Session("app", token_endpoint_auth_method="none")
     app.verify = CA
     token = tokens["user"]["access_token"]
-    answer = app.revoke_token(metadata["revocation_endpoint"], token=token,
-                              body="client_id=app")
+    answer = app.revoke_token(metadata["revocation_endpoint"], token=token)
     assert answer.status_code == 200, answer.text
     answer = requests.get(f"{API}/hello.txt", headers={"Authorization": f"Bearer {token}"}, verify=CA)
     assert answer.status_code == 401
@@ -103,7 +103,7 @@ def revocation():
 
 def service():
     with open(os.environ["SERVICE_KEY"]) as file:
-        key = file.read()
+        key = ECKey.import_key(file.read())
     robot = OAuth2Session("robot", key, token_endpoint_auth_method="private_key_jwt")
     robot.verify = CA
     # Authlib's own default audience is the token endpoint; ours is the issuer (FAPI 2.0 §5.3.2.1).

@@ -17,24 +17,24 @@ const AROUND_PAYLOAD: usize = 60 + 86 + 2;
 const HEADER: &str = r#"{"alg":"ES256","kid":"bench","typ":"at+jwt"}"#;
 
 /// What the tokens say.
-pub struct Order {
+pub(crate) struct Order {
     /// PEM, PKCS #8, P-256.
-    pub key: String,
+    pub(crate) key: String,
     /// `iss`.
-    pub issuer: String,
+    pub(crate) issuer: String,
     /// `aud`.
-    pub audience: String,
+    pub(crate) audience: String,
     /// Seconds until `exp`; negative: expired.
-    pub lifetime: i64,
+    pub(crate) lifetime: i64,
     /// How many, each with a `sub` and a `jti` of its own.
-    pub count: u32,
+    pub(crate) count: u32,
 }
 
 /// Prints the tokens, one a line.
 ///
 /// # Errors
 /// When the key cannot be used, or the issuer and audience leave no room.
-pub fn print(order: &Order) -> Result<(), Box<dyn Error>> {
+pub(crate) fn print(order: &Order) -> Result<(), Box<dyn Error>> {
     let key = any_ecdsa_type(&PrivateKeyDer::from_pem_slice(order.key.as_bytes())?)?;
     let signer =
         key.choose_scheme(&[SignatureScheme::ECDSA_NISTP256_SHA256]).ok_or("not a P-256 key")?;

@@ -15,7 +15,7 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub async fn serve(listen: SocketAddr) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn serve(listen: SocketAddr) -> Result<(), Box<dyn Error>> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1024\r\n\r\n";
     let answer = format!("{head}{}", "x".repeat(BODY_BYTES));
     let listener = TcpListener::bind(listen).await?;

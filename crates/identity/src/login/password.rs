@@ -176,3 +176,35 @@ fn pool_full() -> Rejected {
     let words = "Many people are signing in just now. Try again in a moment.";
     Rejected::Page(PageRefusal { status: 503, rule: "PasswordPoolFull", words })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::World;
+    use portcullis_core::time::Clock;
+    use portcullis_store::credentials::PasswordRecord;
+
+    async fn fits(world: &World, user: &Id<id::User>, hash: &str) -> bool {
+        let passed = PasswordPassed { user: user.clone(), hash: hash.to_owned() };
+        let work = async move |tx: &Tx| still_fits(tx, &passed).await;
+        world.store.read(work).await.expect("read")
+    }
+
+    #[tokio::test]
+    async fn account_changed_while_it_was_hashed() {
+        let world = World::start().await;
+        let (id, now) = (world.ada().await.user.id, world.clock.now());
+        let keep = async |hash: &'static str| {
+            let (id, hash) = (id.clone(), hash.to_owned());
+            let record = PasswordRecord { hash, one_off: false };
+            world.change(async move |tx: &Tx| tx.keep_password(&id, &record).await).await;
+        };
+        keep("old").await;
+        assert!(fits(&world, &id, "old").await);
+        keep("new").await;
+        assert!(!fits(&world, &id, "old").await, "another password");
+        let disabled = id.clone();
+        world.change(async move |tx: &Tx| tx.disable_user(&disabled, now).await).await;
+        assert!(!fits(&world, &id, "new").await, "disabled");
+    }
+}

@@ -494,6 +494,21 @@ async fn another_persons_session_in_the_browser_ends() {
 }
 
 #[tokio::test]
+async fn a_page_of_one_persons_session_is_not_answered_by_another() {
+    let world = World::start().await;
+    let (ada, bob) = (world.ada().await, world.add("bob", SecondFactorWish::HandedOut).await);
+    let mut browser = Browser::new();
+    browser.authorize(&world, &request_with(&[])).await;
+    browser.prove(&world, &ada).await;
+    let asked_of_ada = browser.state.clone();
+    browser.authorize(&world, &request_with(&[("prompt", "login")])).await;
+    assert_eq!(page(&browser.prove(&world, &bob).await), "consent");
+    browser.state = asked_of_ada;
+    let shown = browser.consent(&world, "allow").await;
+    assert_eq!((page(&shown), rule(&shown)), ("password", "StateStale"));
+}
+
+#[tokio::test]
 async fn a_client_removed_by_a_reload_ends_its_logins() {
     let world = World::start().await;
     let ada = world.ada().await;

@@ -75,7 +75,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
 }
 
 /// The claims of `Portcullis-Identity`, shown as they came. A real upstream verifies them against
-/// `/.well-known/portcullis-jwks` (see `examples/verify`).
+/// `/.well-known/portcullis-jwks`.
 fn identity(request: &Request<Incoming>) -> Value {
     let token = request.headers().get("portcullis-identity").and_then(|value| value.to_str().ok());
     let payload = token.and_then(|token| token.split('.').nth(1));

@@ -47,7 +47,8 @@ pub(super) fn html(status: u16, body: String, form_target: Option<&str>) -> http
     set(&mut response, header::CONTENT_SECURITY_POLICY, policy.trim());
     set(&mut response, header::X_FRAME_OPTIONS, "DENY");
     set(&mut response, header::CACHE_CONTROL, "no-store");
-    set(&mut response, header::REFERRER_POLICY, "no-referrer");
+    // Not `no-referrer`: under it browsers post our own forms with `Origin: null` (Fetch §3.2).
+    set(&mut response, header::REFERRER_POLICY, "same-origin");
     set(&mut response, HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
     response
 }

@@ -116,6 +116,16 @@ async fn a_success_empties_the_owners_bucket() {
 }
 
 #[tokio::test]
+async fn a_refusal_by_one_bucket_eats_no_other() {
+    let world = World::with(|settings| settings.throttles.address.rates[0].burst = 7).await;
+    let mut browser = Browser::new();
+    // Five are counted; the next twenty are refused by the pair's bucket and cost the address nothing.
+    assert_eq!(rule(&guess(&world, &mut browser, "ada", 25).await), "Throttled");
+    assert_eq!(rule(&guess(&world, &mut browser, "bob", 2).await), "LoginUnknown");
+    assert_eq!(rule(&guess(&world, &mut browser, "bob", 1).await), "Throttled");
+}
+
+#[tokio::test]
 async fn a_whole_prefix_shares_one_budget() {
     let world = World::with(|settings| settings.throttles.address.rates[1].burst = 20).await;
     for host in 1..=20 {

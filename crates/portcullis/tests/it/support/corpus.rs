@@ -1,0 +1,248 @@
+//! The reader of the attack corpus (`tests/attacks/*.attack`): plain text to values, nothing else.
+//! It knows no server, so that `portcullis selftest` can take it over as it is. The format is
+//! described in `tests/attacks/README.md`.
+
+use super::forge::{Recipe, Sign};
+
+/// One attack.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attack {
+    /// What is tried.
+    pub(crate) name: String,
+    /// Why it must fail: the RFC, or the advisory that it comes from.
+    pub(crate) why: String,
+    /// Where it is sent.
+    pub(crate) door: Door,
+    /// The name asked for in TLS.
+    pub(crate) sni: Option<String>,
+    /// The bytes, with `${…}` to be filled in and `\r \n \t \0 \\ \xNN` to be read.
+    pub(crate) bytes: String,
+    /// An HTTP/2 head instead of bytes: one field a line, pseudo-fields first.
+    pub(crate) http2: Vec<String>,
+    /// The token to forge.
+    pub(crate) token: Option<Recipe>,
+    /// The spellings to try, one after the other, as `${each}`.
+    pub(crate) each: Vec<String>,
+    /// What must be answered: all of these.
+    pub(crate) expect: Vec<Expect>,
+    /// What the upstream must have seen: all of these.
+    pub(crate) upstream: Vec<Glimpse>,
+}
+
+/// Where an attack is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The API's TLS port.
+    #[default]
+    Api,
+    /// The issuer's TLS port.
+    Issuer,
+    /// The plain port.
+    Plain,
+    /// In clear, at the API's TLS port.
+    Clear,
+}
+
+/// What must be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// One of these statuses; 0 stands for a connection that ends without an answer.
+    Status(Vec<u16>),
+    /// The rule that the record names.
+    Reason(String),
+    /// A field of the answer holds a text.
+    Field(String, String),
+    /// A field is not there.
+    NoField(String),
+    /// The body holds a text.
+    Body(String),
+    /// The connection ends behind the answer.
+    Closes,
+}
+
+/// What the upstream must have seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Glimpse {
+    /// Not a byte.
+    Silent,
+    /// Nothing whole: a head perhaps, but no request to act on.
+    NothingWhole,
+    /// Exactly one request, with this method and target.
+    Sees(String),
+    /// That request has exactly this one value of a field.
+    Field(String, String),
+    /// That request has no such field.
+    NoField(String),
+    /// That request holds this text nowhere in its head.
+    Never(String),
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// The line and what is wrong with it.
+pub(crate) fn parse(text: &str) -> Result<Vec<Attack>, String> {
+    let mut attacks = Vec::new();
+    let mut attack = Attack::default();
+    for (number, line) in text.lines().enumerate() {
+        let at = |fault: &str| format!("line {}: {fault}", number + 1);
+        let line = line.trim_end();
+        if line == "---" {
+            attacks.push(finished(std::mem::take(&mut attack)).map_err(|fault| at(&fault))?);
+        } else if !line.is_empty() && !line.starts_with('#') {
+            let (key, value) = line.split_once(':').ok_or_else(|| at("no `key: value`"))?;
+            take(&mut attack, key, value.strip_prefix(' ').unwrap_or(value))
+                .map_err(|fault| at(&fault))?;
+        }
+    }
+    attacks.push(finished(attack).map_err(|fault| format!("the last record: {fault}"))?);
+    Ok(attacks)
+}
+
+fn take(attack: &mut Attack, key: &str, value: &str) -> Result<(), String> {
+    let text = value.to_owned();
+    match key {
+        "name" => attack.name = text,
+        "why" => attack.why = text,
+        "door" => attack.door = door(value)?,
+        "sni" => attack.sni = Some(text),
+        "send" => attack.bytes.push_str(value),
+        "request" => {
+            attack.bytes = format!("{value} HTTP/1.1\\r\\nHost: ${{host}}\\r\\n\\r\\n");
+        }
+        "field" => {
+            // Behind the head's last line, before the empty one.
+            let end = attack.bytes.rfind("\\r\\n\\r\\n").ok_or("`field` before `request`")?;
+            attack.bytes.insert_str(end, &format!("\\r\\n{value}"));
+        }
+        "body" => attack.bytes.push_str(value),
+        "h2" => attack.http2.push(text),
+        "each" => attack.each.push(text),
+        "token" => {
+            let sign = Sign::parse(value).ok_or_else(|| format!("`{value}` signs nothing"))?;
+            attack.token.get_or_insert_default().sign = sign;
+        }
+        "token-header" => attack.token.get_or_insert_default().header = Some(text),
+        "token-claims" => attack.token.get_or_insert_default().claims = Some(text),
+        "token-shape" => attack.token.get_or_insert_default().shape = Some(text),
+        "expect" => attack.expect.push(expectation(value)?),
+        "upstream" => attack.upstream.push(glimpse(value)?),
+        _ => return Err(format!("`{key}` is no key of an attack")),
+    }
+    Ok(())
+}
+
+fn door(word: &str) -> Result<Door, String> {
+    match word {
+        "api" => Ok(Door::Api),
+        "issuer" => Ok(Door::Issuer),
+        "plain" => Ok(Door::Plain),
+        "clear" => Ok(Door::Clear),
+        _ => Err(format!("`{word}` is no door")),
+    }
+}
+
+fn expectation(value: &str) -> Result<Expect, String> {
+    let (word, rest) = value.split_once(' ').unwrap_or((value, ""));
+    let two = || rest.split_once(' ').ok_or_else(|| format!("`{value}` lacks a part"));
+    Ok(match word {
+        "status" => {
+            let statuses: Result<Vec<u16>, _> = rest
+                .split(" or ")
+                .map(|status| if status == "closed" { Ok(0) } else { status.parse() })
+                .collect();
+            Expect::Status(statuses.map_err(|_| format!("`{rest}` are no statuses"))?)
+        }
+        "reason" => Expect::Reason(rest.to_owned()),
+        "field" => two().map(|(name, text)| Expect::Field(name.to_owned(), text.to_owned()))?,
+        "no-field" => Expect::NoField(rest.to_owned()),
+        "body" => Expect::Body(rest.to_owned()),
+        "closes" => Expect::Closes,
+        _ => return Err(format!("`{word}` cannot be expected")),
+    })
+}
+
+fn glimpse(value: &str) -> Result<Glimpse, String> {
+    let (word, rest) = value.split_once(' ').unwrap_or((value, ""));
+    let two = || rest.split_once(' ').ok_or_else(|| format!("`{value}` lacks a part"));
+    Ok(match word {
+        "silent" => Glimpse::Silent,
+        "nothing-whole" => Glimpse::NothingWhole,
+        "sees" => Glimpse::Sees(rest.to_owned()),
+        "field" => two().map(|(name, text)| Glimpse::Field(name.to_owned(), text.to_owned()))?,
+        "no-field" => Glimpse::NoField(rest.to_owned()),
+        "never" => Glimpse::Never(rest.to_owned()),
+        _ => return Err(format!("`{word}` cannot be seen upstream")),
+    })
+}
+
+/// A record without a name, a reason, something to send, or something to expect is no attack.
+fn finished(mut attack: Attack) -> Result<Attack, String> {
+    for (missing, what) in [
+        (attack.name.is_empty(), "name"),
+        (attack.why.is_empty(), "why"),
+        (attack.bytes.is_empty() == attack.http2.is_empty(), "send, request or h2"),
+        (attack.expect.is_empty(), "expect"),
+        (attack.upstream.is_empty(), "upstream"),
+    ] {
+        if missing {
+            return Err(format!("`{}` needs `{what}`", attack.name));
+        }
+    }
+    let spells = attack.bytes.contains("${each}")
+        || attack.http2.iter().any(|line| line.contains("${each}"))
+        || attack.token.iter().any(|token| format!("{token:?}").contains("${each}"));
+    if spells == attack.each.is_empty() {
+        return Err(format!("`{}` has `each` without `${{each}}`, or the other way", attack.name));
+    }
+    if attack.token.is_some() && !attack.bytes.contains("${token}") {
+        take(&mut attack, "field", "Authorization: Bearer ${token}")?;
+    }
+    if attack.each.is_empty() {
+        attack.each.push(String::new());
+    }
+    Ok(attack)
+}
+
+/// Reads `\r \n \t \0 \\ \xNN`.
+pub(crate) fn unescaped(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        match rest.next() {
+            Some(b'r') => bytes.push(b'\r'),
+            Some(b'n') => bytes.push(b'\n'),
+            Some(b't') => bytes.push(b'\t'),
+            Some(b'0') => bytes.push(0),
+            Some(b'x') => {
+                let hex: Vec<u8> = rest.by_ref().take(2).collect();
+                let hex = String::from_utf8_lossy(&hex).into_owned();
+                bytes.push(u8::from_str_radix(&hex, 16).unwrap_or_else(|_| panic!("\\x{hex}")));
+            }
+            Some(other) => bytes.push(other),
+            None => bytes.push(b'\\'),
+        }
+    }
+    bytes
+}
+
+/// Fills in `${…}` by `of`; `${repeat X N}` is X, N times.
+pub(crate) fn filled(text: &str, of: &dyn Fn(&str) -> Option<String>) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, after) = after.split_once('}').unwrap_or_else(|| panic!("`${{{after}` is open"));
+        out.push_str(before);
+        let repeated = name.strip_prefix("repeat ").and_then(|words| words.rsplit_once(' '));
+        match repeated {
+            Some((piece, times)) => out.push_str(&piece.repeat(times.parse().expect("a number"))),
+            None => out.push_str(&of(name).unwrap_or_else(|| panic!("`${{{name}}}` is nothing"))),
+        }
+        rest = after;
+    }
+    out + rest
+}
