@@ -1,29 +1,29 @@
--- What wrk sends: the path it was given, with a token; several tokens in turn. Arguments: a file with
--- one token a line, and "once" to stop when each was used. The last line printed is for run.py.
-local requests, turn, once = {}, 0, false
+-- What wrk sends: the path that it was given, with a token, or with several in turn. From the
+-- environment: BENCH_TOKENS, a file with one token a line; BENCH_ONCE, to stop when each was used.
+-- The last line printed is for run.py.
+local tokens = {}
+for token in io.lines(os.getenv("BENCH_TOKENS")) do
+  tokens[#tokens + 1] = "Bearer " .. token
+end
 
-function init(arguments)
-  local tokens = {}
-  for token in io.lines(arguments[1]) do
-    tokens[#tokens + 1] = token
-  end
-  once = arguments[2] == "once"
-  if #tokens == 1 then
-    -- Formatted once by wrk itself: the load costs as little as it can.
-    wrk.headers["authorization"] = "Bearer " .. tokens[1]
-    wrk.init(arguments)
-    return
-  end
-  for index, token in ipairs(tokens) do
-    requests[index] = wrk.format(nil, nil, { ["host"] = wrk.headers["Host"], ["authorization"] = "Bearer " .. token })
-  end
-  request = function()
+if #tokens == 1 then
+  -- Formatted once, by wrk itself: the load costs as little as it can.
+  wrk.headers["authorization"] = tokens[1]
+else
+  local requests, turn = {}, 0
+  function request()
     turn = turn + 1
-    if turn > #requests then
-      if once then wrk.thread:stop() end
+    if turn > #tokens then
+      if os.getenv("BENCH_ONCE") then wrk.thread:stop() end
       turn = 1
     end
-    return requests[turn]
+    local made = requests[turn]
+    if not made then
+      wrk.headers["authorization"] = tokens[turn]
+      made = wrk.format()
+      requests[turn] = made
+    end
+    return made
   end
 end
 

@@ -40,10 +40,10 @@ def load(kind, token_file, seconds):
     """Runs the load: requests answered, seconds taken."""
     if kind == "h2 hot":
         return h2load(token_file, seconds)
-    once = ["once"] if kind == "h1 cold" else []
     command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s"]
-    command += ["--timeout", "10s", "-s", str(LUA), URL, "--", str(token_file), *once]
-    text = output(command, seconds)
+    command += ["--timeout", "10s", "-s", str(LUA), URL]
+    wanted = {"BENCH_TOKENS": str(token_file), **({"BENCH_ONCE": "1"} if kind == "h1 cold" else {})}
+    text = output(command, seconds, wanted)
     found = re.search(r"^BENCH (\d+) (\d+) (\d+) (\d+)$", text, re.M)
     if not found:
         raise Fault(f"wrk said nothing: {text[-500:]}")
@@ -71,8 +71,9 @@ def h2load(token_file, seconds):
     return good, float(took.group(1)) / (1000 if took.group(2) == "ms" else 1)
 
 
-def output(command, seconds):
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)
+def output(command, seconds, environment=None):
+    wanted = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, env=wanted)
     if done.returncode != 0:
         raise Fault(f"{command[3]} failed: {done.stderr[-500:]}")
     return done.stdout

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use portcullis_core::time::{Clock, Timestamp};
 
 /// The machine's clock.
-pub struct SystemClock;
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "this is the replacement that the lint names")]

@@ -13,7 +13,7 @@ use portcullis_core::secret::Secret;
 ///
 /// # Errors
 /// When it cannot be made; names it.
-pub fn private_directory(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn private_directory(path: &Path) -> anyhow::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -25,7 +25,7 @@ pub fn private_directory(path: &Path) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When it exists already or cannot be written; names it.
-pub fn write_secret(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write_new(path, bytes, 0o600)
 }
 
@@ -33,7 +33,7 @@ pub fn write_secret(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When it exists already or cannot be written; names it.
-pub fn write_public(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_public(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write_new(path, bytes, 0o644)
 }
 
@@ -48,7 +48,10 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When the file cannot be read or made, or is not 32 bytes long.
-pub fn key_encryption_key(path: &Path, entropy: &dyn Entropy) -> anyhow::Result<Secret<[u8; 32]>> {
+pub(crate) fn key_encryption_key(
+    path: &Path,
+    entropy: &dyn Entropy,
+) -> anyhow::Result<Secret<[u8; 32]>> {
     let mut key = [0u8; 32];
     if path.exists() {
         let mut file = File::open(path).with_context(|| format!("`{}`", path.display()))?;

@@ -18,7 +18,7 @@ const BATCH_BYTES: usize = 64 * 1024;
 const GATHER: Duration = Duration::from_millis(20);
 
 /// How records are written.
-pub enum Form {
+pub(crate) enum Form {
     /// One JSON object per line.
     Json,
     /// Columns, for a person at a terminal.
@@ -26,16 +26,16 @@ pub enum Form {
 }
 
 /// The journal's front: cheap to share.
-pub struct Journal {
+pub(crate) struct Journal {
     queue: SyncSender<Record>,
     dropped: Arc<AtomicU64>,
 }
 
 /// The journal's writer: joined at the end, so that nothing accepted is lost.
-pub struct Writer(JoinHandle<()>);
+pub(crate) struct Writer(JoinHandle<()>);
 
 /// Starts a journal that writes to `sink`.
-pub fn start(sink: Box<dyn Write + Send>, form: Form) -> (Arc<Journal>, Writer) {
+pub(crate) fn start(sink: Box<dyn Write + Send>, form: Form) -> (Arc<Journal>, Writer) {
     let (queue, records) = sync_channel(QUEUE);
     let writer = std::thread::spawn(move || write_all(&records, sink, &form));
     (Arc::new(Journal { queue, dropped: Arc::default() }), Writer(writer))
@@ -43,7 +43,7 @@ pub fn start(sink: Box<dyn Write + Send>, form: Form) -> (Arc<Journal>, Writer) 
 
 impl Journal {
     /// Records that a full queue dropped since the start.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 }
@@ -61,7 +61,7 @@ impl Records for Journal {
 
 impl Writer {
     /// Waits until every record is written. The last [`Journal`] must be gone.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         if self.0.join().is_err() {
             tracing::error!("the journal's writer failed; its last records may be missing");
         }
@@ -101,7 +101,7 @@ fn line(batch: &mut Vec<u8>, record: &Record, form: &Form) {
 }
 
 /// `22:41:07.120  403 deny  authorize  GET localhost:8443/v1/…  user:u_…  ScopeMissing  (payments.toml:31)`.
-pub fn readable(record: &Record) -> String {
+pub(crate) fn readable(record: &Record) -> String {
     let clock = record.at.get(11..23).unwrap_or(&record.at);
     let rule = record.rule.as_deref().map(|rule| format!("  ({rule})")).unwrap_or_default();
     let limit = record.limit.as_deref().map(|limit| format!("  [{limit}]")).unwrap_or_default();

@@ -16,7 +16,7 @@ use rcgen::{
 use crate::files;
 
 /// Where the CA's certificate stands, for `curl --cacert`.
-pub fn certificate_path(data: &Path) -> PathBuf {
+pub(crate) fn certificate_path(data: &Path) -> PathBuf {
     data.join("ca.pem")
 }
 
@@ -24,7 +24,7 @@ pub fn certificate_path(data: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When the directory cannot be written, or holds a damaged CA.
-pub fn certify(data: &Path, names: &[String]) -> anyhow::Result<Certified> {
+pub(crate) fn certify(data: &Path, names: &[String]) -> anyhow::Result<Certified> {
     let (ca_pem, ca_key) = authority(data)?;
     let issuer = Issuer::from_ca_cert_pem(&ca_pem, ca_key)
         .with_context(|| format!("{} is damaged: remove it and its key", data.display()))?;

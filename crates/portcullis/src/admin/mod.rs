@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 
-pub use registration::Registration;
+pub(crate) use registration::Registration;
 
 /// Most users in one listing.
 const PAGE: usize = 1_000;
@@ -30,7 +30,7 @@ const PAGE: usize = 1_000;
 /// A command.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Command {
+pub(crate) enum Command {
     /// `user add`.
     UserAdd {
         /// Login name.
@@ -65,7 +65,7 @@ pub enum Command {
 }
 
 /// What carrying out a command needs.
-pub struct Office<'o> {
+pub(crate) struct Office<'o> {
     /// The store.
     pub store: &'o Store,
     /// Seals new factors.
@@ -79,7 +79,7 @@ pub struct Office<'o> {
 }
 
 /// What the file names, and commands may name too.
-pub struct Facts {
+pub(crate) struct Facts {
     /// Its clients, which the store may not repeat.
     pub clients: Vec<String>,
     /// Declared attributes and their types.
@@ -92,7 +92,7 @@ pub struct Facts {
 
 impl Facts {
     /// Of a file.
-    pub fn of(config: &Config) -> Facts {
+    pub(crate) fn of(config: &Config) -> Facts {
         Facts {
             clients: config.clients.iter().map(|client| client.id.to_string()).collect(),
             attributes: config.identity.attributes.clone(),
@@ -106,7 +106,7 @@ impl Facts {
 ///
 /// # Errors
 /// What is wrong with the command, and what to do.
-pub async fn perform(office: &Office<'_>, command: Command) -> anyhow::Result<Value> {
+pub(crate) async fn perform(office: &Office<'_>, command: Command) -> anyhow::Result<Value> {
     match command {
         Command::UserAdd { login, name, roles, groups, attributes } => {
             let attributes = typed(office, attributes)?;
@@ -243,7 +243,7 @@ fn declared(what: &str, known: &[String], given: &[String]) -> anyhow::Result<()
 ///
 /// # Errors
 /// When the store fails, or holds a registration that this version cannot read.
-pub async fn stored_clients(store: &Store) -> anyhow::Result<Vec<ClientRecord>> {
+pub(crate) async fn stored_clients(store: &Store) -> anyhow::Result<Vec<ClientRecord>> {
     let stored: Result<Vec<StoredClient>, StoreFault> =
         store.read(async |tx| tx.clients().await).await;
     let live = stored?.into_iter().filter(|client| client.disabled.is_none());
@@ -261,7 +261,7 @@ pub async fn stored_clients(store: &Store) -> anyhow::Result<Vec<ClientRecord>> 
 ///
 /// # Errors
 /// When the store was made the other way.
-pub async fn mark_dev(store: &Store, dev: bool) -> anyhow::Result<()> {
+pub(crate) async fn mark_dev(store: &Store, dev: bool) -> anyhow::Result<()> {
     let want = if dev { "dev" } else { "serve" };
     let found: Result<Option<String>, StoreFault> = store
         .transact(async move |tx| {

@@ -16,7 +16,7 @@ const MAX_REDIRECTS: usize = 16;
 /// A registration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Registration {
+pub(crate) struct Registration {
     /// `spa`, `native`, `web` or `service`.
     pub kind: String,
     /// Redirect URIs.
@@ -36,7 +36,11 @@ impl Registration {
     ///
     /// # Errors
     /// What is wrong, and what to do.
-    pub fn record(self, id: &Id<id::Client>, now: Timestamp) -> anyhow::Result<ClientRecord> {
+    pub(crate) fn record(
+        self,
+        id: &Id<id::Client>,
+        now: Timestamp,
+    ) -> anyhow::Result<ClientRecord> {
         let kind = super::kind_of(&self.kind)?;
         if self.redirects.len() > MAX_REDIRECTS {
             bail!("at most {MAX_REDIRECTS} redirects");

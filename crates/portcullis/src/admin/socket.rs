@@ -21,7 +21,7 @@ const LINE_MAX: u64 = 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the socket stands.
-pub fn path(data: &Path) -> PathBuf {
+pub(crate) fn path(data: &Path) -> PathBuf {
     data.join("control.sock")
 }
 
@@ -97,7 +97,7 @@ async fn reload(live: &Arc<Live>) -> anyhow::Result<Value> {
 ///
 /// # Errors
 /// The server's own refusal, or a broken conversation.
-pub async fn ask(data: &Path, command: &Command) -> anyhow::Result<Option<Value>> {
+pub(crate) async fn ask(data: &Path, command: &Command) -> anyhow::Result<Option<Value>> {
     let Ok(stream) = UnixStream::connect(path(data)).await else { return Ok(None) };
     let (read, mut write) = stream.into_split();
     write.write_all(format!("{}\n", serde_json::to_string(command)?).as_bytes()).await?;

@@ -15,7 +15,7 @@ use crate::files;
 
 /// Software that asks for tokens.
 #[derive(Subcommand)]
-pub enum ClientCommand {
+pub(crate) enum ClientCommand {
     /// Add a client to the store
     Add(AddClient),
     /// List clients, of the file and of the store
@@ -24,14 +24,14 @@ pub enum ClientCommand {
 
 /// Arguments of `client add`.
 #[derive(Args)]
-pub struct AddClient {
+pub(crate) struct AddClient {
     /// The client's id, as in `ledger`
     id: String,
     /// spa, native, web or service
     #[arg(long = "type", default_value = "service")]
     kind: String,
     /// Scopes that it may be granted, space-separated
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     scopes: String,
     /// Where codes may go; may be repeated
     #[arg(long = "redirect")]
@@ -54,7 +54,7 @@ pub struct AddClient {
 
 /// Arguments of `client list`.
 #[derive(Args)]
-pub struct ListClients {
+pub(crate) struct ListClients {
     #[command(flatten)]
     common: super::Common,
 }
@@ -63,7 +63,7 @@ pub struct ListClients {
 ///
 /// # Errors
 /// What is wrong with it, and what to do.
-pub fn run(command: ClientCommand) -> anyhow::Result<u8> {
+pub(crate) fn run(command: ClientCommand) -> anyhow::Result<u8> {
     match command {
         ClientCommand::Add(add) => add_client(add),
         ClientCommand::List(list) => {

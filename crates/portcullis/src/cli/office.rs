@@ -21,7 +21,7 @@ use crate::server::FileRefused;
 ///
 /// # Errors
 /// A refused file, or the command's own refusal.
-pub fn carry_out(path: &Path, command: Command) -> anyhow::Result<Value> {
+pub(super) fn carry_out(path: &Path, command: Command) -> anyhow::Result<Value> {
     let clock = Arc::new(SystemClock);
     let config = config::read(path, clock.now(), Purpose::Serve)
         .map_err(|rejected| FileRefused(rejected.render(Colour::Never)))?;

@@ -15,7 +15,7 @@ use portcullis_core::time::Clock;
 ///
 /// # Errors
 /// A refused file (the version in force stays), or no running server.
-pub fn run(path: &Path) -> anyhow::Result<u8> {
+pub(crate) fn run(path: &Path) -> anyhow::Result<u8> {
     let config = config::read(path, SystemClock.now(), Purpose::Serve)
         .map_err(|rejected| FileRefused(rejected.render(Colour::Never)))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// A refused file, an address that cannot be bound, a store that cannot be opened.
-pub fn run(config: PathBuf, dev: bool) -> anyhow::Result<u8> {
+pub(crate) fn run(config: PathBuf, dev: bool) -> anyhow::Result<u8> {
     let form = if std::io::stdout().is_terminal() { Form::Readable } else { Form::Json };
     let server = Server::start(Start {
         config,
@@ -30,6 +30,9 @@ pub fn run(config: PathBuf, dev: bool) -> anyhow::Result<u8> {
     })?;
     for address in server.addresses() {
         tracing::info!(%address, "serving");
+    }
+    if dev {
+        eprint!("{}", server.introduction()?);
     }
     server.wait()?;
     tracing::info!("draining");

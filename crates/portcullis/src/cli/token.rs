@@ -22,14 +22,14 @@ const ASSERTION_S: i64 = 60;
 
 /// Tokens.
 #[derive(Subcommand)]
-pub enum TokenCommand {
+pub(crate) enum TokenCommand {
     /// Print an access token of a service client
     Fetch(FetchToken),
 }
 
 /// Arguments of `token fetch`.
 #[derive(Args)]
-pub struct FetchToken {
+pub(crate) struct FetchToken {
     /// The client's id
     #[arg(long)]
     client: String,
@@ -57,7 +57,7 @@ pub struct FetchToken {
 ///
 /// # Errors
 /// What is wrong with it, or what the server answered.
-pub fn run(command: TokenCommand) -> anyhow::Result<u8> {
+pub(crate) fn run(command: TokenCommand) -> anyhow::Result<u8> {
     let TokenCommand::Fetch(fetch) = command;
     let pem = Secret::new(
         std::fs::read_to_string(&fetch.key)
@@ -97,7 +97,7 @@ pub fn run(command: TokenCommand) -> anyhow::Result<u8> {
 ///
 /// # Errors
 /// When the key is none.
-pub fn assertion(
+pub(crate) fn assertion(
     pem: &str,
     client: &str,
     issuer: &str,

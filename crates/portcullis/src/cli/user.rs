@@ -13,7 +13,7 @@ use crate::admin::Command;
 
 /// People.
 #[derive(Subcommand)]
-pub enum UserCommand {
+pub(crate) enum UserCommand {
     /// Add a person; prints a one-off password, once
     Add(AddUser),
     /// List people
@@ -24,11 +24,11 @@ pub enum UserCommand {
 
 /// Arguments of `user add`.
 #[derive(Args)]
-pub struct AddUser {
+pub(crate) struct AddUser {
     /// Login name, as in `ada` or `ada@example.org`
     login: String,
     /// Shown name [default: the login name]
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     name: String,
     /// A role of [identity] roles; may be repeated
     #[arg(long = "role")]
@@ -45,14 +45,14 @@ pub struct AddUser {
 
 /// Arguments of `user list`.
 #[derive(Args)]
-pub struct ListUsers {
+pub(crate) struct ListUsers {
     #[command(flatten)]
     common: super::Common,
 }
 
 /// Arguments of `user disable`.
 #[derive(Args)]
-pub struct DisableUser {
+pub(crate) struct DisableUser {
     /// Login name
     login: String,
     #[command(flatten)]
@@ -63,7 +63,7 @@ pub struct DisableUser {
 ///
 /// # Errors
 /// What is wrong with it, and what to do.
-pub fn run(command: UserCommand) -> anyhow::Result<u8> {
+pub(crate) fn run(command: UserCommand) -> anyhow::Result<u8> {
     match command {
         UserCommand::Add(add) => add_user(add),
         UserCommand::List(list) => {

@@ -51,7 +51,7 @@ pub(crate) struct Person {
 ///
 /// # Errors
 /// When a port is taken or the directory cannot be written; the text says which and what to do.
-pub fn run(tour: Tour) -> anyhow::Result<u8> {
+pub(crate) fn run(tour: Tour) -> anyhow::Result<u8> {
     let entropy = Arc::new(ProviderEntropy::default());
     let stage = stage::Stage::set(&tour, entropy.clone())?;
     match tour {
@@ -72,7 +72,7 @@ pub fn run(tour: Tour) -> anyhow::Result<u8> {
 
 /// Whether the demo shows itself, or waits for a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tour {
+pub(crate) enum Tour {
     /// `demo --tour`.
     Yes,
     /// `demo`.
@@ -108,12 +108,13 @@ impl Place {
 
     /// Lines to paste once a token is there.
     fn curls_for(&self, token: &str, account: &str) -> Vec<String> {
-        let curl =
-            format!("curl --cacert {} -H 'Authorization: Bearer {token}'", self.ca().display());
+        let ca = stage::beside(&self.ca());
+        let curl = format!("curl --cacert {ca} -H \"Authorization: Bearer $TOKEN\" {}", self.api);
         let other = if account == "acc-alice" { "acc-bob" } else { "acc-alice" };
         vec![
-            format!("{curl} {}/accounts/{account}", self.api),
-            format!("{curl} {}/accounts/{other}", self.api),
+            format!("TOKEN={token}"),
+            format!("# 200: your own account\n{curl}/accounts/{account}"),
+            format!("# 403: another's\n{curl}/accounts/{other}"),
         ]
     }
 }

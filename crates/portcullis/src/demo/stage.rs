@@ -1,6 +1,5 @@
 //! Sets the demo's stage: directory, keys, config, upstream, server, people.
 
-use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,52 +78,25 @@ impl Stage {
 
     /// What to try, printed at the start of `demo`.
     pub(super) fn invitation(&self) -> String {
-        let place = &self.place;
-        let ca = place.ca();
-        let curl = format!("curl --cacert {}", ca.display());
-        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("portcullis"));
-        let mut text = format!(
-            "\n  Portcullis demo: a payments API behind one binary and one config file\n\n  \
-             API      {}\n  login    {}\n  config   {}\n  records  {}\n\n  \
-             Open in a browser:  {}   (it signs you in as one of these people)\n\n",
-            place.api,
-            place.issuer,
-            place.home.join("portcullis.toml").display(),
-            place.home.join("records.jsonl").display(),
-            place.app,
-        );
+        let mut people = String::new();
         for person in &self.people {
-            let _ = writeln!(
-                text,
-                "    {:<8} password {}   authenticator secret {}",
-                person.login,
-                person.password,
-                person.totp.base32().expose()
-            );
+            let secret = person.totp.base32();
+            let (login, password) = (&person.login, &person.password);
+            let line = format!("    {login:<6} password {password}   authenticator secret ");
+            people.push_str(&line);
+            people.push_str(secret.expose());
+            people.push('\n');
         }
-        let fetch = format!(
-            "$({} token fetch --client ledger --key {} --issuer {} --ca {})",
-            program.display(),
-            place.home.join("ledger.pem").display(),
-            place.issuer,
-            ca.display()
-        );
-        let _ = write!(
-            text,
-            "\n  Or paste these:\n\n    # 200: anyone may read the rates\n    {curl} {api}/rates\n\n    \
-             # 401: who are you?\n    {curl} -i {api}/accounts/acc-alice\n\n    \
-             # 200: a service, by its key\n    {curl} -X POST -H \"Authorization: Bearer {fetch}\" {api}/settlements\n\n    \
-             # 403 insufficient_scope: the same service, where it has no right\n    {curl} -i -H \"Authorization: Bearer {fetch}\" {api}/settlements\n\n    \
-             # 404: what is not listed does not exist\n    {curl} -i {api}/anything\n\n    \
-             # 403: never in clear\n    curl -i {plain}/v1/rates\n\n    \
-             # who may do what, and why\n    {exe} check -c {config}\n    {exe} explain GET /accounts/acc-bob --as user:alice --with account=acc-alice --with scope=payments:read -c {config}\n\n  \
-             Stop with Ctrl-C.\n\n",
-            api = place.api,
-            plain = place.plain,
-            exe = program.display(),
-            config = place.home.join("portcullis.toml").display(),
-        );
-        text
+        let place = &self.place;
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("portcullis"));
+        include_str!("invitation.txt")
+            .replace("{people}", people.trim_end_matches('\n'))
+            .replace("{api}", &place.api)
+            .replace("{issuer}", &place.issuer)
+            .replace("{plain}", &place.plain)
+            .replace("{app}", &place.app)
+            .replace("{home}", &beside(&place.home))
+            .replace("{portcullis}", &beside(&program))
     }
 
     /// Serves the demo's application until an interrupt.
@@ -206,6 +178,13 @@ impl Ports {
             redirect: format!("http://127.0.0.1:{}/cb", self.app),
         }
     }
+}
+
+/// A path as one would type it from here: lines to paste should be short.
+pub(super) fn beside(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(&here)
+        .map_or_else(|_| path.display().to_string(), |relative| format!("./{}", relative.display()))
 }
 
 /// A directory made anew. One that the demo did not make is left alone.

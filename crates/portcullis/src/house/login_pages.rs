@@ -4,7 +4,6 @@ use askama::Template;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use portcullis_gateway::house::HouseAnswer;
-use portcullis_identity::login::Identity;
 use portcullis_identity::outcome::{
     ConsentPage, EnrolPage, Notice, Outcome, PasswordPage, SecondFactorPage, Show,
 };
@@ -40,7 +39,7 @@ struct ConsentView<'p> {
 }
 
 /// Shows what a step came to, and sets its cookies.
-pub(super) fn show(_identity: &Identity, outcome: Outcome) -> HouseAnswer {
+pub(super) fn show(outcome: Outcome) -> HouseAnswer {
     let mut response = render(&outcome);
     for change in &outcome.cookies {
         if let Ok(value) = HeaderValue::from_str(&cookies::written(change)) {
@@ -89,8 +88,8 @@ fn text(view: &impl Template) -> String {
     view.render().unwrap_or_default()
 }
 
-/// The status of a page that is shown again: a wrong answer is a 401 without a challenge would be
-/// malformed (RFC 9110 §15.5.2), so a repeated form is 400; 429 when throttled.
+/// The status of a page that is shown again: 400, since a 401 would need a challenge that a form
+/// cannot give (RFC 9110 §15.5.2); 429 when throttled (RFC 6585 §4).
 fn status(notice: Option<Notice>) -> u16 {
     match notice {
         None => 200,

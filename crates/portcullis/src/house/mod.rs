@@ -19,7 +19,7 @@ use portcullis_store::database::{Store, StoreFault};
 
 /// The house as the gateway sees it. Work runs on the control runtime, never on the gateway's
 /// threads, so that a login storm cannot starve the data path.
-pub struct Portal {
+pub(crate) struct Portal {
     /// The authorization server.
     pub identity: Arc<Identity>,
     /// For tokens that showed themselves in clear.
@@ -48,7 +48,7 @@ const ISSUER_PAGES: &[(&str, &str, &str, Reads)] = &[
 
 /// The house's routes: the issuer's pages, and on each API's host its RFC 9728 metadata and the
 /// keys of `Portcullis-Identity`. `spa_origins` get CORS where a single-page application calls.
-pub fn table(issuer: &Address, apis: &[Arc<Address>], spa_origins: &[Origin]) -> HouseTable {
+pub(crate) fn table(issuer: &Address, apis: &[Arc<Address>], spa_origins: &[Origin]) -> HouseTable {
     let mut table = HouseTable::new();
     let issuer_host: Box<str> = issuer.authority().into();
     for (method, path, page, reads) in ISSUER_PAGES {
@@ -98,11 +98,11 @@ impl House for Portal {
 async fn dispatch(identity: &Identity, store: &Store, request: HouseRequest) -> HouseAnswer {
     match request.page {
         "authorize" => match query(&request) {
-            Ok(query) => {
+            Some(query) => {
                 let outcome = identity.authorize(&query, cookies::presented(&request)).await;
-                login_pages::show(identity, outcome)
+                login_pages::show(outcome)
             }
-            Err(answer) => answer,
+            None => page::refused(400, "ParametersMalformed", "The request could not be read."),
         },
         "login" | "totp" | "consent" => login_step(identity, &request).await,
         "token" => oauth::token(identity, &request).await,
@@ -134,15 +134,14 @@ async fn login_step(identity: &Identity, request: &HouseRequest) -> HouseAnswer 
         "totp" => identity.totp(&form, presented).await,
         _ => identity.consent(&form, presented).await,
     };
-    login_pages::show(identity, outcome)
+    login_pages::show(outcome)
 }
 
-fn query(request: &HouseRequest) -> Result<Parameters, HouseAnswer> {
+fn query(request: &HouseRequest) -> Option<Parameters> {
     let raw = request.query.as_deref().unwrap_or_default();
     // RFC 6749 §3.1: request parameters MUST NOT be included more than once. A page, never a
     // redirect: with a doubled `redirect_uri` there is no telling whose it is.
-    Parameters::parse(raw.as_bytes())
-        .map_err(|_| page::refused(400, "ParametersMalformed", "The request could not be read."))
+    Parameters::parse(raw.as_bytes()).ok()
 }
 
 /// A live token that arrived in clear or in a query is dead from now on (`1-product`).

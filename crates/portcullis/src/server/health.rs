@@ -144,9 +144,11 @@ fn metrics(live: &Live) -> String {
     let mut registry = Registry::with_prefix("portcullis");
     registry.register_collector(Box::new(all));
     let mut page = String::new();
-    // Writing to a string cannot fail.
-    drop(text::encode(&mut page, &registry));
-    page
+    // Writing to a string cannot fail; a page cut short would be a scraper's error, not ours to hide.
+    match text::encode(&mut page, &registry) {
+        Ok(()) => page,
+        Err(std::fmt::Error) => String::new(),
+    }
 }
 
 /// The figures of one scrape.

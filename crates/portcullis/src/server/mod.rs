@@ -2,6 +2,7 @@
 //! generation. The only place that knows all crates at once.
 
 mod compose;
+mod dev;
 mod health;
 mod watch;
 
@@ -35,7 +36,7 @@ use crate::house::Portal;
 use crate::journal::{self, Form, Journal};
 
 /// What a server is started with.
-pub struct Start {
+pub(crate) struct Start {
     /// The config file.
     pub config: PathBuf,
     /// `serve --dev`.
@@ -51,7 +52,7 @@ pub struct Start {
 }
 
 /// A running server.
-pub struct Server {
+pub(crate) struct Server {
     /// The authorization server.
     pub identity: Arc<Identity>,
     /// What is remembered.
@@ -65,6 +66,7 @@ pub struct Server {
 /// What a reload needs, shared by the watcher, the signal, the admin socket and the health page.
 pub(crate) struct Live {
     path: PathBuf,
+    data: PathBuf,
     dev: bool,
     clock: Arc<dyn Clock>,
     pub(crate) gateway: Arc<Gateway>,
@@ -86,7 +88,7 @@ pub(crate) struct Live {
 /// A file that was refused, as a person reads it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct FileRefused(pub String);
+pub(crate) struct FileRefused(pub String);
 
 /// Caps on connections, before TLS.
 const CAPS: Caps = Caps { connections: 20_000, per_address: 5_000 };
@@ -96,7 +98,7 @@ impl Server {
     ///
     /// # Errors
     /// [`FileRefused`] with line, caret and remedy; otherwise what could not be opened or bound.
-    pub fn start(start: Start) -> anyhow::Result<Server> {
+    pub(crate) fn start(start: Start) -> anyhow::Result<Server> {
         let config = read(&start.config, start.dev, start.clock.now())?;
         let data = config.server.data.clone();
         files::private_directory(&data)?;
@@ -139,6 +141,7 @@ impl Server {
         let running = listen::start(gateway.clone(), listeners)?;
         let live = Arc::new(Live {
             path: start.config,
+            data: data.clone(),
             dev: start.dev,
             clock: start.clock,
             gateway,
@@ -163,14 +166,22 @@ impl Server {
     ///
     /// # Errors
     /// [`FileRefused`]: the version in force stays.
-    pub fn reload(&self) -> Result<(), FileRefused> {
+    pub(crate) fn reload(&self) -> Result<(), FileRefused> {
         // On a thread of its own: loading waits for the store, which no runtime's thread may.
         std::thread::scope(|scope| scope.spawn(|| self.live.reload()).join())
             .unwrap_or_else(|_| Err(FileRefused("loading the config failed; see the log".into())))
     }
 
+    /// What `serve --dev` says at its start: where everything is, and the first user.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn introduction(&self) -> anyhow::Result<String> {
+        self.control.block_on(dev::introduction(&self.live))
+    }
+
     /// The TLS addresses that were bound.
-    pub fn addresses(&self) -> &[std::net::SocketAddr] {
+    pub(crate) fn addresses(&self) -> &[std::net::SocketAddr] {
         &self.running.tls
     }
 
@@ -178,7 +189,7 @@ impl Server {
     ///
     /// # Errors
     /// When signals cannot be listened to.
-    pub fn wait(&self) -> anyhow::Result<()> {
+    pub(crate) fn wait(&self) -> anyhow::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         self.control.block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
@@ -199,7 +210,7 @@ impl Server {
 
     /// Drains and ends: no new connections, running requests within `grace`, every record written,
     /// the store closed.
-    pub fn stop(self, grace: Duration) {
+    pub(crate) fn stop(self, grace: Duration) {
         self.running.drain(grace);
         self.control.shutdown_timeout(grace);
         drop((self.identity, self.live));
