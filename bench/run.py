@@ -10,10 +10,12 @@ but 2xx. bench/README.md says what the modes mean for each target and how to get
 """
 
 import argparse
+import collections
 import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -79,19 +81,22 @@ def output(command, seconds, environment=None):
     return done.stdout
 
 
+Figure = collections.namedtuple("Figure", "micros rate share requests")
+
+
 def cell(target, mode, kind):
     """One measurement: CPU in µs per answered request, requests per second, share of the core."""
     tokens = target.bench.work / "tokens"
     count = {"h1 mix": MIX, "h1 cold": COLD}.get(kind, 1)
     tokens.write_text("\n".join(target.tokens(count)) + "\n")
-    if kind != "h1 cold":
-        load(kind, tokens, WARM_UP)
+    warmed = load(kind, tokens, WARM_UP)[0] if kind != "h1 cold" else 0
     before, began = target.process.cpu_s(), time.monotonic()
-    requests, seconds = load(kind, tokens, 30 if kind == "h1 cold" else SECONDS)
+    # wrk rests once each token was used; the time is only a bound.
+    requests, seconds = load(kind, tokens, 1 + COLD / 5000 if kind == "h1 cold" else SECONDS)
     cpu, wall = target.process.cpu_s() - before, time.monotonic() - began
     if target.process.child.poll() is not None:
         raise Fault(f"{target.name} {mode} ended under load: {target.process.said()}")
-    return 1e6 * cpu / requests, requests / seconds, cpu / wall
+    return Figure(1e6 * cpu / requests, requests / seconds, cpu / wall, requests + warmed)
 
 
 def measure(kinds, modes, loads, bench, checked):
@@ -103,19 +108,28 @@ def measure(kinds, modes, loads, bench, checked):
                 # bare has no modes; it is measured again beside each, as the floor of that minute.
                 if kind.name != "bare" and mode not in kind.modes:
                     continue
-                target = kind(bench)
-                try:
-                    target.start(mode)
-                    if (kind, mode) not in checked:
-                        target.check(mode)
-                        checked.add((kind, mode))
-                    for way in loads:
-                        found = cell(target, mode, way)
-                        figures.setdefault((target.name, mode, way), []).append(found)
-                        note(f"round {turn + 1} {mode} {way} {target.name}: {found[0]:.1f} µs, {found[1]:.0f}/s, core {found[2]:.0%}")
-                finally:
-                    target.stop()
+                for way, found in measure_one(kind(bench), mode, loads, checked).items():
+                    figures.setdefault((kind.name, mode, way), []).append(found)
+                    note(f"round {turn + 1} {mode} {way} {kind.name}: {found.micros:.1f} µs, {found.rate:.0f}/s, core {found.share:.0%}")
     return figures
+
+
+def measure_one(target, mode, loads, checked):
+    """One target in one mode, started for it: {load: figure}."""
+    try:
+        target.start(mode)
+        if (target.name, mode) not in checked:
+            target.check(mode)
+            checked.add((target.name, mode))
+        found = {way: cell(target, mode, way) for way in loads}
+    finally:
+        target.stop()
+    # A log that loses lines under load is no log.
+    if mode.startswith("m3") and target.verifies:
+        answered, recorded = sum(figure.requests for figure in found.values()), target.recorded()
+        if recorded < answered:
+            raise Fault(f"{target.name} {mode}: {answered} answered, but {recorded} in its log")
+    return found
 
 
 def table(figures, names, modes, loads):
@@ -124,7 +138,7 @@ def table(figures, names, modes, loads):
         "| mode, load | target | µs/request | best | req/s | core | × bare | × best verifying peer |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
-    middle = {key: statistics.median(f[0] for f in found) for key, found in figures.items()}
+    middle = {key: statistics.median(f.micros for f in found) for key, found in figures.items()}
     peers = [name for name in names if targets.ALL[name].verifies and name != "portcullis"]
     for mode in modes:
         for way in loads:
@@ -136,9 +150,10 @@ def table(figures, names, modes, loads):
                     continue
                 mine = middle[name, mode, way]
                 ratio = lambda other: f"{mine / other:.2f}" if other else "–"
-                columns = [f"{mode} {way}", name, f"{mine:.1f}", f"{min(f[0] for f in found):.1f}"]
-                columns += [f"{statistics.median(f[1] for f in found):.0f}"]
-                columns += [f"{statistics.median(f[2] for f in found):.0%}", ratio(bare), ratio(best)]
+                columns = [f"{mode} {way}", name, f"{mine:.1f}", f"{min(f.micros for f in found):.1f}"]
+                rate, share = (statistics.median(getattr(f, what) for f in found) for what in ("rate", "share"))
+                columns += ["–", "–"] if way == "h1 cold" else [f"{rate:.0f}", f"{share:.0%}"]
+                columns += [ratio(bare), ratio(best)]
                 lines.append("| " + " | ".join(columns) + " |")
     return "\n".join(lines)
 
@@ -229,6 +244,8 @@ def main():
     for program in ("wrk", "h2load", "openssl", "taskset", targets.BARE):
         if not shutil.which(program):
             sys.exit(f"`{program}` was not found: see bench/README.md")
+    # An end from outside must not leave the children behind: it unwinds like any other.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
         bench = None
         try:
@@ -236,6 +253,8 @@ def main():
             report(arguments, bench)
         except (Fault, subprocess.TimeoutExpired) as fault:
             sys.exit(f"failed: {fault}")
+        except KeyboardInterrupt:
+            sys.exit("interrupted")
         finally:
             if bench:
                 bench.stop()

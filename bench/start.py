@@ -10,6 +10,7 @@ made by a first start that is not counted.
 
 import argparse
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -60,6 +61,8 @@ def main():
     parser.add_argument("--targets", default="portcullis", help=", ".join(targets.ALL))
     arguments = parser.parse_args()
     missed = []
+    # An end from outside must not leave the children behind: it unwinds like any other.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
         bench = None
         try:
@@ -74,6 +77,8 @@ def main():
                     missed += ["memory"] * (rss >= IDLE_MIB) + ["writes"] * (written + disk > 0)
         except (targets.Fault, subprocess.TimeoutExpired) as fault:
             sys.exit(f"failed: {fault}")
+        except KeyboardInterrupt:
+            sys.exit("interrupted")
         finally:
             if bench:
                 bench.stop()

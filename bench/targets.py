@@ -203,9 +203,17 @@ class Target:
         for port in (TLS_PORT, ISSUER_PORT, HEALTH_PORT):
             need(port)
         arguments = self.configure(mode)
-        log = self.bench.work / f"{self.name}.log"
-        self.process = Process(arguments, PROXY_CORE, self.bench.work, self.name, out=log)
+        self.process = Process(arguments, PROXY_CORE, self.bench.work, self.name, out=self.log())
         return self.wait(mode)
+
+    def log(self):
+        """Where its records go: its standard output."""
+        return self.bench.work / f"{self.name}.log"
+
+    def recorded(self):
+        """Lines in its log."""
+        with open(self.log(), "rb") as lines:
+            return sum(chunk.count(b"\n") for chunk in iter(lambda: lines.read(1 << 20), b""))
 
     def wait(self, mode):
         path, expected = self.first(mode)
@@ -455,6 +463,7 @@ class Envoy(Target):
         return ENVOY
 
     def configure(self, mode):
+        self.log().unlink(missing_ok=True)
         config = self.bench.work / f"{self.name}.json"
         config.write_text(json.dumps(self.config(mode), indent=1))
         flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
@@ -476,7 +485,7 @@ class Envoy(Target):
             "http_filters": [*self.filters(mode), named("router", f"{HTTP}.router.v3.Router", {})],
         }
         if mode == "m3":
-            manager["access_log"] = [self.log()]
+            manager["access_log"] = [self.access_log()]
         context = {
             "alpn_protocols": ["h2", "http/1.1"],
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
@@ -521,6 +530,9 @@ class Envoy(Target):
         return filters
 
     def log(self):
+        return self.bench.work / f"{self.name}.access"
+
+    def access_log(self):
         fields = {
             "at": "%START_TIME%",
             "ip": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
@@ -531,7 +543,7 @@ class Envoy(Target):
             "caller": "%DYNAMIC_METADATA(envoy.filters.http.jwt_authn:jwt:sub)%",
             "took_ms": "%DURATION%",
         }
-        body = {"path": str(self.bench.work / f"{self.name}.access"), "log_format": {"json_format": fields}}
+        body = {"path": str(self.log()), "log_format": {"json_format": fields}}
         kind = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
         return {"name": "envoy.access_loggers.file", "typed_config": {"@type": GOOGLE + kind, **body}}
 

@@ -157,7 +157,10 @@ pub fn signed_claims(data: &[u8]) {
 pub fn jwk_set(data: &[u8]) {
     read_set(data);
     let mut source = Source::new(data);
-    let (ed, x) = (base64url::encode(source.bytes(32)), KEY.public().to_json()["x"].to_string());
+    let (ed, x) = (
+        base64url::encode(source.bytes(32)),
+        KEY.public().to_json().get("x").map(ToString::to_string).unwrap_or_default(),
+    );
     let own = format!("\"{ed}\"");
     let values = [
         "\"OKP\"",

@@ -101,6 +101,11 @@ impl FrozenClock {
         FrozenClock(now.nanos().into())
     }
 
+    /// Stands at another moment, earlier or later: what a corrected clock does.
+    pub fn set(&self, now: Timestamp) {
+        self.0.store(now.nanos(), std::sync::atomic::Ordering::SeqCst);
+    }
+
     /// Moves forward.
     pub fn advance(&self, by: Duration) {
         let nanos = i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);

@@ -35,6 +35,8 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// How many fields of ours an upstream gets, at most.
+const OURS: usize = 8;
 /// What our cookies' names start with: they are between a browser and us.
 const OUR_COOKIES: &[u8] = b"__Host-pc";
 
@@ -50,7 +52,7 @@ pub(crate) async fn send(
 ) -> Result<(Answer, Outcome), Refusal> {
     match approved.depart().ok_or(Refusal::PermitForeign)? {
         Departure::House { cleansed, line, presence } => {
-            Box::pin(house::visit(&worker.gateway.house, cleansed, line, presence, draft)).await
+            Box::pin(house::visit(&worker.gateway, cleansed, line, presence, draft)).await
         }
         Departure::Upstream { cleansed, kit, presence } => {
             draft.stage = Stage::Forward;
@@ -86,21 +88,22 @@ impl Trip<'_> {
         if cleansed.body.size_hint().lower() > self.kit.body_max {
             return Err(Refusal::BodyTooLarge);
         }
-        let now = cleansed.at;
+        let (now, version) = (cleansed.at, cleansed.parts.version);
         let (request, progress) = self.equip(cleansed, draft)?;
         let exchange = exchange(&self.kit.lane, request, now);
-        let (response, engaged) = match tokio::time::timeout(self.kit.timeout, exchange).await {
+        let (response, mut engaged) = match tokio::time::timeout(self.kit.timeout, exchange).await {
             Ok(Ok(answered)) => answered,
             Ok(Err(fault)) => return Err(broken(fault, progress.as_deref())),
             Err(_) => return Err(late(progress.as_deref())),
         };
+        engaged.upload = progress;
         judge(&response)?;
         let (mut parts, body) = response.into_parts();
         undress(&mut parts.headers, self.presence);
         // The version is the connection's own matter, on each side.
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
-        Ok(Response::from_parts(parts, AnswerBody::streamed(body, engaged)))
+        Ok(Response::from_parts(parts, AnswerBody::streamed(body, engaged, version)))
     }
 
     /// The request as the upstream sees it.
@@ -114,6 +117,8 @@ impl Trip<'_> {
         let uri = target(&cleansed, api.at.path(), api.upstream.address.path())?;
         let Cleansed { mut parts, body, .. } = *cleansed;
         let fields = &mut parts.headers;
+        // Once, not twice on the way: a map that grows is hashed anew.
+        fields.reserve(OURS);
         // RFC 9110 §10.1.1: we have answered an expectation ourselves.
         fields.remove(header::EXPECT);
         fields.remove(header::AUTHORIZATION);
@@ -132,8 +137,19 @@ impl Trip<'_> {
         parts.uri = uri;
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
+        // INVARIANT: what is sent is framed by what is sent: hyper writes the length that the body
+        // knows, or chunks. The client's field is not repeated, whatever its version let pass.
+        let length = fields.remove(header::CONTENT_LENGTH);
         if body.is_end_stream() {
+            if length.is_some() {
+                fields.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
             return Ok((Request::from_parts(parts, Upload::none()), None));
+        }
+        if body.size_hint().exact().is_none() {
+            // Said here, since hyper takes a GET without a length for one without a body, and would
+            // drop it without a word.
+            fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let progress = Rc::new(Progress::default());
         let upload = Upload::capped(body, self.kit.body_max, progress.clone());

@@ -19,7 +19,7 @@ use portcullis_core::jose::verify::Verified;
 
 use crate::authenticate::Presence;
 use crate::hygiene::Cleansed;
-use crate::journey::Answer;
+use crate::journey::{Answer, Gateway};
 use crate::record::{Draft, Outcome, Stage};
 use crate::refusal::Refusal;
 use crate::relay::AnswerBody;
@@ -108,9 +108,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest that a page may work.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Answers one of our pages.
+/// Answers one of our pages. Its work is a task of its own, since it goes on when the client does not
+/// wait for it: a password that was tried is recorded as such, however soon the guesser hangs up.
 pub(crate) async fn visit(
-    house: &Arc<dyn House>,
+    gateway: &Arc<Gateway>,
     cleansed: Box<Cleansed>,
     line: Box<HouseLine>,
     presence: Presence,
@@ -125,8 +126,19 @@ pub(crate) async fn visit(
     request.headers = cleansed.parts.headers;
     request.body = collect(cleansed.body, line.body_max).await?;
     draft.decide();
-    let working = tokio::time::timeout(PAGE_TIMEOUT, house.answer(request));
-    let answered = working.await.map_err(|_| Refusal::HouseSlow)?;
+    let (mut late, house) = (draft.hand_over(gateway), gateway.house.clone());
+    let (give, taken) = tokio::sync::oneshot::channel();
+    tokio::task::spawn_local(async move {
+        let answered = tokio::time::timeout(PAGE_TIMEOUT, house.answer(request)).await.ok();
+        if let Some(answered) = &answered {
+            late.learn(answered);
+        }
+        // Nobody there: the record is written as what was handed over is dropped.
+        drop(give.send((late, answered)));
+    });
+    let (late, answered) = taken.await.map_err(|_| Refusal::HouseSlow)?;
+    draft.take_back(late);
+    let answered = answered.ok_or(Refusal::HouseSlow)?;
     draft.event = answered.event;
     draft.caller = answered.caller;
     draft.client = answered.client;

@@ -121,11 +121,14 @@ impl Worker {
         let counters = self.gateway.counters.as_ref();
         // What the guard refused is not a request: nothing of it may be read.
         if let Some(fault) = arrived.wire_fault {
-            return Err(Refusal::Wire(fault).into());
+            return Err(
+                limit::charge_malformed(counters, snapshot, Refusal::Wire(fault), draft).into()
+            );
         }
         draft.stage = Stage::Hygiene;
         // First: no later stage may see two readings of one request.
-        let cleansed = hygiene::cleanse(snapshot, arrived)?;
+        let cleansed = hygiene::cleanse(snapshot, arrived)
+            .map_err(|refusal| limit::charge_malformed(counters, snapshot, refusal, draft))?;
         draft.ip = cleansed.ip;
         // Before any look-up or signature: a flood is turned away at the least cost.
         let admitted = limit::admit_peer(counters, snapshot, cleansed, draft)?;

@@ -67,11 +67,29 @@ pub(crate) fn charge_peer(
 ) -> Result<(), Refusal> {
     let Some((name, limit)) = snapshot.limits.get_key_value(PEER) else { return Ok(()) };
     let subjects = |per| Subject::of_address(per, ip);
-    let charged = charge(counters, [Counting { name, limit, policies: &[] }], subjects, draft.at);
+    let charged = tightest(counters, [Counting { name, limit, policies: &[] }], subjects, draft.at);
     charged.map(|_| ()).map_err(|standing| {
         draft.standing = Some(standing);
         Refusal::PeerLimited
     })
+}
+
+/// Charges the peer for what is no request, and so never gets to [`admit_peer`]: otherwise nobody
+/// could write records as fast as who sends nothing else. The refusal, or a 429 in its place.
+///
+/// A trusted proxy is not charged: whom it speaks for cannot be read, and its own address must stay
+/// free for what it asks itself.
+pub(crate) fn charge_malformed(
+    counters: &dyn Counters,
+    snapshot: &Snapshot,
+    refusal: Refusal,
+    draft: &mut Draft<'_>,
+) -> Refusal {
+    let ip = draft.ip.to_canonical();
+    if snapshot.trust_proxies.iter().any(|network| network.contains(&ip)) {
+        return refusal;
+    }
+    charge_peer(counters, snapshot, ip, draft).err().unwrap_or(refusal)
 }
 
 /// What a 404 or a 405 costs on top: whoever looks for doors runs out sooner.
@@ -255,6 +273,17 @@ fn charge<'l>(
     subject_of: impl Fn(Per) -> Subject,
     now: Timestamp,
 ) -> Result<Option<Standing>, Standing> {
+    let tightest = tightest(counters, limits, subject_of, now)?;
+    Ok(tightest.map(|(counting, position, charge)| counting.stands(position, charge)))
+}
+
+/// The same, for who may not want to hear where it stands.
+fn tightest<'l>(
+    counters: &dyn Counters,
+    limits: impl IntoIterator<Item = Counting<'l>> + Clone,
+    subject_of: impl Fn(Per) -> Subject,
+    now: Timestamp,
+) -> Result<Option<(Counting<'l>, usize, Charge)>, Standing> {
     let mut tightest: Option<(Counting<'l>, usize, Charge)> = None;
     for (charged, (counting, position, rate)) in rates(limits.clone()).enumerate() {
         let subject = subject_of(rate.per);
@@ -273,7 +302,7 @@ fn charge<'l>(
             tightest = Some((counting, position, charge));
         }
     }
-    Ok(tightest.map(|(counting, position, charge)| counting.stands(position, charge)))
+    Ok(tightest)
 }
 
 fn rates<'l>(

@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Uri};
-use portcullis_core::audit::{Clause, Record, moment, neutralise};
+use portcullis_core::audit::{Clause, MAX_TEXT, Record, moment, neutralise};
 use portcullis_core::entropy::Entropy;
 use portcullis_core::jose::base64url;
 use portcullis_core::time::Timestamp;
 use portcullis_policy::compile::AuditLevel;
 
+use crate::house::HouseAnswer;
 use crate::hygiene::Arrived;
 use crate::journey::Gateway;
 use crate::limit::Standing;
@@ -163,6 +164,19 @@ impl<'g> Draft<'g> {
         self.gateway.records.record(record);
     }
 
+    /// Hands the record over to work that may outlast the request.
+    pub(crate) fn hand_over(&mut self, gateway: &Arc<Gateway>) -> Late {
+        let record = self.write(client_gone());
+        self.closed = Closed::Yes;
+        Late { gateway: gateway.clone(), at: self.at, record: Some(record) }
+    }
+
+    /// Takes it back: the request is still there when the work is done.
+    pub(crate) fn take_back(&mut self, mut late: Late) {
+        late.record = None;
+        self.closed = Closed::No;
+    }
+
     /// Whether the host asked is `localhost`.
     pub(crate) fn is_local(&self) -> bool {
         let local = |host: &[u8]| host.starts_with(b"localhost");
@@ -189,7 +203,7 @@ impl<'g> Draft<'g> {
         let judged = refused || self.audit == AuditLevel::Full;
         let known = self.known.as_ref();
         Record {
-            at: moment(now),
+            at: stamp(now),
             event: self.event,
             request: self.id.as_str().to_owned(),
             decision: outcome.decision,
@@ -231,6 +245,12 @@ impl<'g> Draft<'g> {
         let mut target = String::with_capacity(host.len() + path.len());
         target.push_str(host);
         target.push_str(path);
+        // Nearly always there is nothing to neutralise, and looking at bytes costs less than at
+        // characters.
+        let plain = |byte: u8| matches!(byte, b' '..=b'~');
+        if target.len() <= MAX_TEXT && target.bytes().fold(true, |all, byte| all & plain(byte)) {
+            return target;
+        }
         neutralise(&target)
     }
 }
@@ -238,11 +258,81 @@ impl<'g> Draft<'g> {
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
         if self.closed == Closed::No {
-            // 499: no answer was given, because nobody was there to take it.
-            let reason = "ClientGone".to_owned();
-            self.close(Outcome { status: 499, decision: "error", reason });
+            self.close(client_gone());
         }
     }
+}
+
+/// 499: no answer was given, because nobody was there to take it.
+fn client_gone() -> Outcome {
+    Outcome { status: 499, decision: "error", reason: "ClientGone".to_owned() }
+}
+
+/// The record of a page's work, while the work has it: written when dropped.
+pub(crate) struct Late {
+    gateway: Arc<Gateway>,
+    at: Timestamp,
+    record: Option<Record>,
+}
+
+impl Late {
+    /// Takes note of what the work came to.
+    pub(crate) fn learn(&mut self, answered: &HouseAnswer) {
+        let now = self.gateway.clock.now();
+        let Some(record) = &mut self.record else { return };
+        let (decision, reason) = match &answered.outcome {
+            Ok(rule) => ("allow", rule),
+            Err(rule) => ("deny", rule),
+        };
+        record.at = stamp(now);
+        record.event = answered.event;
+        record.status = answered.response.status().as_u16();
+        record.decision = decision;
+        record.reason.clone_from(reason);
+        if let Some(caller) = &answered.caller {
+            record.caller = neutralise(caller);
+        }
+        record.client = answered.client.as_deref().map(neutralise).or(record.client.take());
+        record.took_us = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
+    }
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        // A task that panics is answered, and recorded, by the request that waits for it.
+        if let Some(record) = self.record.take().filter(|_| !std::thread::panicking()) {
+            if record.decision != "allow" {
+                count(&self.gateway.figures.refused_total);
+            }
+            self.gateway.records.record(record);
+        }
+    }
+}
+
+thread_local! {
+    /// The last moment written on this thread: its second, and its text up to the fraction.
+    static LAST: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+}
+
+/// [`moment`], whose date is worked out once a second: it would be the dearest part of a record.
+fn stamp(now: Timestamp) -> String {
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != now.unix() || text.is_empty() {
+            let whole = moment(Timestamp::from_unix(now.unix()));
+            let cut = whole.find('.').map_or(whole.len(), |dot| dot + 1);
+            *text = whole;
+            text.truncate(cut);
+            *second = now.unix();
+        }
+        let millis = now.nanos().rem_euclid(1_000_000_000) / 1_000_000;
+        let mut stamp = String::with_capacity(text.len() + 4);
+        stamp.push_str(text);
+        for digit in [millis / 100, millis / 10 % 10, millis % 10] {
+            stamp.push(char::from(b'0' + u8::try_from(digit).unwrap_or_default()));
+        }
+        stamp.push('Z');
+        stamp
+    })
 }
 
 /// A `Request-Id`: the kind's prefix and 128 random bits, ready to be sent.
@@ -276,7 +366,8 @@ impl RequestIds {
             entropy.fill(&mut stock);
         }
         let rest = stock.len().saturating_sub(ID_BYTES);
-        let text = format_id(&stock.split_off(rest));
+        let text = format_id(stock.get(rest..).unwrap_or_default());
+        stock.truncate(rest);
         let value = HeaderValue::from_maybe_shared(Bytes::from(text));
         RequestId(value.expect("base64url is printable ASCII"))
     }
@@ -293,6 +384,16 @@ fn format_id(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use portcullis_core::entropy::SeededEntropy;
+
+    #[test]
+    fn a_stamp_is_the_moment() {
+        let mut nanos = vec![0, 1, 999_999, 1_000_000, 999_999_999, 1_000_000_000, -1, -1_000_000];
+        nanos.extend((0..200).map(|step| 1_800_000_000_000_000_000 + step * 123_456_789));
+        for nanos in nanos {
+            let now = Timestamp::from_nanos(nanos);
+            assert_eq!(stamp(now), moment(now), "{nanos}");
+        }
+    }
 
     #[test]
     fn request_ids_are_apart_and_shaped() {

@@ -11,10 +11,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::upstream::Engaged;
+use crate::upstream::{Engaged, Hold, Reader};
 
 /// An upstream that sends nothing for this long in the middle of a body is given up.
 pub const STALL: Duration = Duration::from_secs(60);
@@ -33,8 +34,34 @@ struct Stream {
     body: Incoming,
     // INVARIANT: given back to its pool only when the body was read to its end; a connection with
     // half an answer in it would poison the next request.
-    engaged: Option<Engaged>,
+    held: Held,
     stall: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+/// How the connection is held.
+enum Held {
+    /// By the stream alone: its reader's own connection has a timer for readers that stop.
+    Alone(Option<Engaged>),
+    /// Watched.
+    Watched(Rc<Hold>),
+}
+
+impl Held {
+    fn note(&self, reader: Reader) {
+        if let Held::Watched(hold) = self {
+            hold.note(reader);
+        }
+    }
+
+    fn release(&mut self) {
+        let engaged = match self {
+            Held::Alone(engaged) => engaged.take(),
+            Held::Watched(hold) => hold.take(),
+        };
+        if let Some(engaged) = engaged {
+            engaged.release();
+        }
+    }
 }
 
 /// Why a body broke off.
@@ -53,13 +80,18 @@ impl AnswerBody {
         AnswerBody(Source::Ended)
     }
 
-    /// Streams an upstream's body; its connection goes back to the pool after the last byte.
-    pub(crate) fn streamed(body: Incoming, engaged: Engaged) -> Self {
+    /// Streams an upstream's body; its connection goes back to the pool after the last byte. The
+    /// version is the client's.
+    pub(crate) fn streamed(body: Incoming, engaged: Engaged, version: Version) -> Self {
         if body.is_end_stream() {
             engaged.release();
             return AnswerBody(Source::Ended);
         }
-        AnswerBody(Source::Streamed(Box::new(Stream { body, engaged: Some(engaged), stall: None })))
+        let held = match version {
+            Version::HTTP_2 => Held::Watched(engaged.watched()),
+            _ => Held::Alone(Some(engaged)),
+        };
+        AnswerBody(Source::Streamed(Box::new(Stream { body, held, stall: None })))
     }
 }
 
@@ -114,12 +146,17 @@ impl Stream {
                     if frame.is_trailers() {
                         continue;
                     }
+                    self.held.note(Reader::Reads);
                     Poll::Ready(Some(Ok(frame)))
                 }
                 Poll::Ready(Some(Err(fault))) => {
                     Poll::Ready(Some(Err(RelayFault(fault.to_string()))))
                 }
-                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Ready(None) => {
+                    // Of a chunked body this alone tells the end.
+                    self.held.release();
+                    Poll::Ready(None)
+                }
             };
         }
     }
@@ -127,6 +164,7 @@ impl Stream {
     /// The timer is made only when there is something to wait for, so that a body which is already
     /// here costs none.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, RelayFault>>> {
+        self.held.note(Reader::Waits);
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL)));
         match stall.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
@@ -137,10 +175,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if self.body.is_end_stream()
-            && let Some(engaged) = self.engaged.take()
-        {
-            engaged.release();
+        if self.body.is_end_stream() {
+            self.held.release();
         }
     }
 }

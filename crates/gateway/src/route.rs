@@ -32,7 +32,7 @@ pub(crate) enum Destination {
     /// An operation of an API.
     Operation {
         kit: Rc<Kit>,
-        /// The path's parameters, decoded once.
+        /// The path's parameters, decoded once; none where no rule reads them.
         parameters: Vec<(String, String)>,
     },
     /// A page of ours.
@@ -102,8 +102,12 @@ fn operation(
     if let Some(preflight) = asked {
         return Err(answer_preflight(cleansed, &preflight, &kit.api.browsers, draft));
     }
-    let parameters = parameters.into_iter().map(|(name, value)| (name.to_owned(), value));
-    Ok(Destination::Operation { parameters: parameters.collect(), kit })
+    let parameters = match kit.pure {
+        // No policy of such a line reads them, and it tells no clause that does.
+        true => Vec::new(),
+        false => parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    };
+    Ok(Destination::Operation { parameters, kit })
 }
 
 fn answer_preflight(

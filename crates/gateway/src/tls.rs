@@ -42,8 +42,27 @@ impl Certificates {
     /// # Errors
     /// When a chain or key cannot be read or they do not belong together; then nothing changes.
     pub fn replace(&self, certified: Vec<Certified>) -> Result<(), TlsFault> {
-        self.0.0.store(Arc::new(by_name(certified)?));
+        self.put(Sound::judge(certified)?);
         Ok(())
+    }
+
+    /// Puts certificates in force that were judged before: this cannot fail, so that a reload can
+    /// judge everything first and then swap everything.
+    pub fn put(&self, sound: Sound) {
+        self.0.0.store(Arc::new(sound.0));
+    }
+}
+
+/// Certificates that were read, and belong to their keys.
+pub struct Sound(HashMap<Box<str>, Arc<CertifiedKey>>);
+
+impl Sound {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When a chain or key cannot be read or they do not belong together.
+    pub fn judge(certified: Vec<Certified>) -> Result<Self, TlsFault> {
+        by_name(certified).map(Sound)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::relay::Upload;
+use crate::relay::{Progress, STALL, Upload};
 use crate::snapshot::Upstream;
 
 /// Idle connections kept to one upstream by one worker.
@@ -32,13 +32,25 @@ const MAX_ENGAGED: usize = 1024;
 const IDLE: Duration = Duration::from_secs(60);
 /// A connection that rested this long may have been closed by its upstream a moment ago.
 const RESTED: Duration = Duration::from_secs(1);
+/// How often the readers of answers are looked at: one that takes nothing is found in two rounds.
+const WATCH: Duration = Duration::from_secs(STALL.as_secs() / 2);
 /// Largest head of an upstream's answer, in bytes (`3-gateway`, stage 11).
 const MAX_ANSWER_HEAD: usize = 32 * 1024;
 /// Most fields in an upstream's answer.
 const MAX_ANSWER_FIELDS: usize = 100;
 
-/// What a connection is asked with.
-type Sender = http1::SendRequest<Upload>;
+/// What a connection is asked with. Dropping it ends the connection, whatever is still under way on
+/// it: an upload whose answer is out would hold its socket for as long as its client likes.
+struct Link {
+    sender: http1::SendRequest<Upload>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
 
 /// Why an upstream did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +103,8 @@ impl Pool {
             idle: RefCell::new(Vec::new()),
             engaged: Cell::new(0),
             sweeping: Cell::new(Sweeping::No),
+            held: RefCell::new(Vec::new()),
+            watching: Cell::new(Sweeping::No),
         });
         lanes.insert(upstream.address.clone(), lane.clone());
         lane
@@ -103,8 +117,12 @@ pub(crate) struct Lane {
     idle: RefCell<Vec<Idle>>,
     engaged: Cell<usize>,
     sweeping: Cell<Sweeping>,
+    /// Answers whose readers are watched.
+    held: RefCell<Vec<Weak<Hold>>>,
+    watching: Cell<Sweeping>,
 }
 
+/// Whether a task of a lane runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sweeping {
     Yes,
@@ -112,16 +130,18 @@ enum Sweeping {
 }
 
 struct Idle {
-    sender: Sender,
+    link: Link,
     since: Timestamp,
 }
 
 /// A connection taken by one request.
 pub(crate) struct Engaged {
     // `None` only after a release.
-    sender: Option<Sender>,
+    link: Option<Link>,
     lane: Rc<Lane>,
     since: Timestamp,
+    /// The request's body, if it has one.
+    pub(crate) upload: Option<Rc<Progress>>,
     /// Whether the connection served before, and rested: then it may be stale.
     pub(crate) rest: Rest,
 }
@@ -163,34 +183,34 @@ impl Lane {
         // Counted from before the connect, so that a slow one is bounded too.
         let mut engaged = self.count(None, now, Rest::Fresh);
         // Boxed, as is all that happens seldom: a journey must be small (see its test).
-        engaged.sender = Some(Box::pin(connect(&self.upstream)).await?);
+        engaged.link = Some(Box::pin(connect(&self.upstream)).await?);
         Ok(engaged)
     }
 
     fn rested(self: &Rc<Self>, now: Timestamp) -> Option<Engaged> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(Idle { sender, since }) = idle.pop() {
+        while let Some(Idle { link, since }) = idle.pop() {
             let age = now.since(since);
-            if sender.is_closed() || age >= IDLE || !sender.is_ready() {
+            if link.sender.is_closed() || age >= IDLE || !link.sender.is_ready() {
                 continue;
             }
             let rest = if age >= RESTED { Rest::Long } else { Rest::Fresh };
-            return Some(self.count(Some(sender), now, rest));
+            return Some(self.count(Some(link), now, rest));
         }
         None
     }
 
-    fn count(self: &Rc<Self>, sender: Option<Sender>, now: Timestamp, rest: Rest) -> Engaged {
+    fn count(self: &Rc<Self>, link: Option<Link>, now: Timestamp, rest: Rest) -> Engaged {
         self.engaged.set(self.engaged.get() + 1);
-        Engaged { sender, lane: self.clone(), since: now, rest }
+        Engaged { link, lane: self.clone(), since: now, upload: None, rest }
     }
 
-    fn rest(self: &Rc<Self>, sender: Sender, since: Timestamp) {
+    fn rest(self: &Rc<Self>, link: Link, since: Timestamp) {
         let mut idle = self.idle.borrow_mut();
-        if sender.is_closed() || idle.len() >= MAX_IDLE {
+        if link.sender.is_closed() || idle.len() >= MAX_IDLE {
             return;
         }
-        idle.push(Idle { sender, since });
+        idle.push(Idle { link, since });
         if self.sweeping.replace(Sweeping::Yes) == Sweeping::No {
             tokio::task::spawn_local(sweep(Rc::downgrade(self)));
         }
@@ -199,14 +219,14 @@ impl Lane {
 
 /// Closes connections that nobody used for a whole [`IDLE`]; ends when none is left, so that an
 /// idle server has no timer.
-async fn sweep(lane: std::rc::Weak<Lane>) {
+async fn sweep(lane: Weak<Lane>) {
     let mut seen: Option<Timestamp> = None;
     loop {
         tokio::time::sleep(IDLE).await;
         let Some(lane) = lane.upgrade() else { return };
         let mut idle = lane.idle.borrow_mut();
         // What was there at the last round and has not been used since: its `since` is no later.
-        idle.retain(|one| !one.sender.is_closed() && seen.is_none_or(|seen| one.since > seen));
+        idle.retain(|one| !one.link.sender.is_closed() && seen.is_none_or(|seen| one.since > seen));
         seen = idle.iter().map(|one| one.since).max();
         if idle.is_empty() {
             lane.sweeping.set(Sweeping::No);
@@ -215,7 +235,80 @@ async fn sweep(lane: std::rc::Weak<Lane>) {
     }
 }
 
+/// A connection whose answer goes to a reader that may stop reading without a word: a stream of
+/// HTTP/2 whose window is shut is not even asked for its next frame, so no timer of its own runs.
+pub(crate) struct Hold {
+    engaged: RefCell<Option<Engaged>>,
+    seen: Cell<Reader>,
+}
+
+/// What was seen of a reader since it was last looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// It asked, and got something.
+    Reads,
+    /// It asked, and waits for the upstream.
+    Waits,
+    /// Nothing.
+    Silent,
+}
+
+impl Hold {
+    /// Takes note of what the reader did.
+    pub(crate) fn note(&self, reader: Reader) {
+        self.seen.set(reader);
+    }
+
+    /// The connection; `None` when it was taken from a reader that stopped.
+    pub(crate) fn take(&self) -> Option<Engaged> {
+        self.engaged.borrow_mut().take()
+    }
+}
+
+/// Ends the answers of readers that took nothing for a whole round; ends itself when none is left.
+async fn watch(lane: Weak<Lane>) {
+    loop {
+        tokio::time::sleep(WATCH).await;
+        let Some(lane) = lane.upgrade() else { return };
+        let mut held = lane.held.borrow_mut();
+        held.retain(|hold| {
+            let Some(hold) = hold.upgrade() else { return false };
+            match hold.seen.get() {
+                Reader::Silent => {
+                    drop(hold.take());
+                    return false;
+                }
+                Reader::Reads => hold.note(Reader::Silent),
+                Reader::Waits => {}
+            }
+            true
+        });
+        if held.is_empty() {
+            lane.watching.set(Sweeping::No);
+            return;
+        }
+    }
+}
+
 impl Engaged {
+    /// Has the reader of its answer watched.
+    pub(crate) fn watched(self) -> Rc<Hold> {
+        let lane = self.lane.clone();
+        let hold =
+            Rc::new(Hold { engaged: RefCell::new(Some(self)), seen: Cell::new(Reader::Reads) });
+        let mut held = lane.held.borrow_mut();
+        // What ended since the last round is let go when it would cost memory: no more than twice
+        // the engaged are ever kept.
+        if held.len() >= held.capacity() {
+            held.retain(|hold| hold.strong_count() > 0);
+        }
+        held.push(Rc::downgrade(&hold));
+        if lane.watching.replace(Sweeping::Yes) == Sweeping::No {
+            tokio::task::spawn_local(watch(Rc::downgrade(&lane)));
+        }
+        hold
+    }
+
     /// Sends a request and waits for the answer's head.
     ///
     /// # Errors
@@ -224,7 +317,7 @@ impl Engaged {
         &mut self,
         request: Request<Upload>,
     ) -> Result<Response<Incoming>, (UpstreamFault, Option<Request<Upload>>)> {
-        let Some(sender) = &mut self.sender else {
+        let Some(Link { sender, .. }) = &mut self.link else {
             return Err((UpstreamFault::Broken("no connection".into()), Some(request)));
         };
         sender.try_send_request(request).await.map_err(|mut fault| {
@@ -233,10 +326,12 @@ impl Engaged {
         })
     }
 
-    /// Gives the connection back: the answer was read to its end.
+    /// Gives the connection back: the answer was read to its end. Unless the request was not sent to
+    /// its end: an upstream that answers early wants no more of it.
     pub(crate) fn release(mut self) {
-        if let Some(sender) = self.sender.take() {
-            self.lane.rest(sender, self.since);
+        let sent = self.upload.as_ref().is_none_or(|upload| upload.ended.get());
+        if let Some(link) = self.link.take().filter(|_| sent) {
+            self.lane.rest(link, self.since);
         }
     }
 }
@@ -258,12 +353,12 @@ fn causes(fault: &dyn std::error::Error) -> String {
     words
 }
 
-async fn connect(upstream: &Upstream) -> Result<Sender, UpstreamFault> {
+async fn connect(upstream: &Upstream) -> Result<Link, UpstreamFault> {
     let mut last = UpstreamFault::Unreachable("it has no address".into());
     for socket in &upstream.sockets {
         let attempt = tokio::time::timeout(upstream.connect_timeout, open(upstream, *socket));
         match attempt.await {
-            Ok(Ok(sender)) => return Ok(sender),
+            Ok(Ok(link)) => return Ok(link),
             Ok(Err(fault)) => last = fault,
             Err(_) => last = UpstreamFault::Unreachable("it did not answer in time".into()),
         }
@@ -271,7 +366,7 @@ async fn connect(upstream: &Upstream) -> Result<Sender, UpstreamFault> {
     Err(last)
 }
 
-async fn open(upstream: &Upstream, socket: SocketAddr) -> Result<Sender, UpstreamFault> {
+async fn open(upstream: &Upstream, socket: SocketAddr) -> Result<Link, UpstreamFault> {
     let unreachable = |fault: std::io::Error| UpstreamFault::Unreachable(fault.to_string());
     let stream = TcpStream::connect(socket).await.map_err(unreachable)?;
     stream.set_nodelay(true).map_err(unreachable)?;
@@ -283,7 +378,7 @@ async fn open(upstream: &Upstream, socket: SocketAddr) -> Result<Sender, Upstrea
     handshake(stream.map_err(|fault| UpstreamFault::Tls(fault.to_string()))?).await
 }
 
-async fn handshake<S>(stream: S) -> Result<Sender, UpstreamFault>
+async fn handshake<S>(stream: S) -> Result<Link, UpstreamFault>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -295,6 +390,6 @@ where
         .map_err(|fault| UpstreamFault::Unreachable(fault.to_string()))?;
     // The connection ends by itself; whoever waits for its answer hears why, so the result here
     // says nothing new.
-    tokio::task::spawn_local(async move { connection.await.ok() });
-    Ok(sender)
+    let task = tokio::task::spawn_local(async move { connection.await.ok() }).abort_handle();
+    Ok(Link { sender, task })
 }

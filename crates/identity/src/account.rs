@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use portcullis_core::audit::neutralise;
 use portcullis_core::entropy::Entropy;
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::claims::Attribute;
@@ -66,9 +67,12 @@ pub struct AddedUser {
 /// Why a user cannot be added.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountFault {
-    /// Empty, too long, or with white space or control characters inside.
+    /// Empty, too long, or with white space, control or invisible characters inside.
     #[error("`{0}` is no login name; write 1 to 256 bytes without white space, as in `ada`")]
     LoginMalformed(String),
+    /// Too long, or with control characters, invisible or bidirectional marks.
+    #[error("the shown name is over 256 bytes or holds invisible characters; write it plainly")]
+    NameMalformed,
     /// Somebody has it.
     #[error("the login name `{0}` is taken; choose another")]
     LoginTaken(String),
@@ -98,9 +102,14 @@ pub struct Making<'a> {
 /// [`AccountFault`], one variant per rule.
 pub async fn add_user(making: &Making<'_>, new: NewUser) -> Result<AddedUser, AccountFault> {
     let login = canonical_login(&new.login);
-    let printable = |c: char| !c.is_whitespace() && !c.is_control();
-    if login.is_empty() || login.len() > MAX_LOGIN || !login.chars().all(printable) {
+    // `6-attacks`: no mark that reads otherwise than it stands, on a page, in a log or a terminal.
+    let harmless = |text: &str| neutralise(text) == text;
+    let blank = login.chars().any(char::is_whitespace);
+    if login.is_empty() || login.len() > MAX_LOGIN || blank || !harmless(&login) {
         return Err(AccountFault::LoginMalformed(new.login));
+    }
+    if !harmless(&new.name) {
+        return Err(AccountFault::NameMalformed);
     }
     let password = one_off(making.entropy);
     let hash = argon::hash(&password, making.entropy).ok_or(AccountFault::Unhashable)?;
@@ -209,10 +218,23 @@ mod tests {
     #[tokio::test]
     async fn login_malformed() {
         let store = store();
-        for login in ["", "  ", "a b", "a\nb", &"a".repeat(MAX_LOGIN + 1)] {
+        let long = "a".repeat(MAX_LOGIN + 1);
+        for login in ["", "  ", "a b", "a\nb", "a\u{202e}b", "a\u{200b}b", "a\u{1b}[2Jb", &long] {
             let refused = add(&store, NewUser { login: login.into(), ..NewUser::default() }).await;
             assert!(matches!(refused, Err(AccountFault::LoginMalformed(_))), "{login:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn name_malformed() {
+        let store = store();
+        for name in ["Ada\nLovelace", "\u{1b}[2J", "ada\u{202e}nimda", &"a".repeat(257)] {
+            let new = NewUser { login: "ada".into(), name: name.into(), ..NewUser::default() };
+            assert!(matches!(add(&store, new).await, Err(AccountFault::NameMalformed)), "{name:?}");
+        }
+        let name = "Ada \"<b>Lovelace</b>\" 'ж'".to_owned();
+        let new = NewUser { login: "ada".into(), name: name.clone(), ..NewUser::default() };
+        assert_eq!(add(&store, new).await.expect("markup is text").user.name, name);
     }
 
     #[tokio::test]

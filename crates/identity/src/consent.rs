@@ -17,7 +17,7 @@ use crate::code;
 use crate::desk::Desk;
 use crate::login::CameBack;
 use crate::login::password::AwaitingPassword;
-use crate::login::sealed::{self, Opened, STATE_S, Stage};
+use crate::login::sealed::{self, Opened, Stage};
 use crate::login::state::{Done, Login, Proven, Step, Ticket, next};
 use crate::outcome::{Notice, PageRefusal, Presented};
 
@@ -132,8 +132,7 @@ impl AwaitingConsent {
         let (Some(user), Some(session)) = (user, session) else {
             return Err(refused("SessionEnded"));
         };
-        let until = desk.in_seconds(STATE_S);
-        if !tx.first_use(UsedKind::Login, ticket.nonce(), until).await? {
+        if !tx.first_use(UsedKind::Login, ticket.nonce(), ticket.ends()).await? {
             return Err(refused("StateReplayed"));
         }
         // The session was used: its idle time begins anew. Cookie and ledger stay.

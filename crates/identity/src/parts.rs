@@ -3,7 +3,7 @@
 //! The binary makes the [`Parts`] once, at start; nothing here reads a file, a clock or the
 //! environment by itself.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use portcullis_core::entropy::Entropy;
 use portcullis_core::limit::Counters;
@@ -61,11 +61,13 @@ pub(crate) struct Shared {
     pub(crate) sealer: Sealer,
     pub(crate) keyring: Keyring,
     pub(crate) passwords: PasswordPool,
+    /// Swapped on reload; a request under way keeps those that it began with.
+    pub(crate) settings: Arc<RwLock<Arc<Settings>>>,
 }
 
 impl Shared {
     /// Opens the keys and starts the pool.
-    pub(crate) async fn assemble(parts: Parts) -> Result<(Shared, Settings), StartFault> {
+    pub(crate) async fn assemble(parts: Parts) -> Result<Shared, StartFault> {
         if parts.ring.is_empty() {
             return Err(StartFault::RingEmpty);
         }
@@ -73,11 +75,17 @@ impl Shared {
         let sealer = Sealer::new(ring, &settings.issuer_text);
         let keyring = Keyring::load(&store, &sealer, &*entropy, clock.now()).await?;
         let passwords = PasswordPool::start().map_err(StartFault::Threads)?;
-        Ok((Shared { store, clock, entropy, counters, sealer, keyring, passwords }, settings))
+        let settings = Arc::new(RwLock::new(Arc::new(settings)));
+        Ok(Shared { store, clock, entropy, counters, sealer, keyring, passwords, settings })
     }
 
     /// The time now.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The settings in force at this moment.
+    pub(crate) fn in_force(&self) -> Arc<Settings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

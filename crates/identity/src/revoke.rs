@@ -6,6 +6,7 @@ use portcullis_core::revocation::RevocationKind;
 use portcullis_core::time::Timestamp;
 use portcullis_core::web::Parameters;
 use portcullis_store::database::Tx;
+use portcullis_store::used::UsedKind;
 
 use crate::desk::Desk;
 use crate::outcome::{Answered, Presented};
@@ -81,11 +82,15 @@ async fn revoke(
     jti: String,
     expires: Timestamp,
 ) -> Result<(), OauthError> {
+    let at = desk.clone();
     let work = async move |tx: &Tx| -> Result<Result<(), OauthError>, Aborted> {
-        if let Err(error) = claim.proven(tx).await? {
+        if let Err(error) = claim.proven(tx, &at).await? {
             return Ok(Err(error));
         }
-        tx.revoke(RevocationKind::Token, &jti, expires).await?;
+        // Once is enough: the holder of one token must not fill the log with it.
+        if tx.first_use(UsedKind::Revocation, &jti, expires).await? {
+            tx.revoke(RevocationKind::Token, &jti, expires).await?;
+        }
         Ok(Ok(()))
     };
     desk.shared.store.transact(work).await.map_err(OauthError::from)?

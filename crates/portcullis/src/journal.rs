@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -14,8 +14,13 @@ use portcullis_core::audit::{Record, Records};
 const QUEUE: usize = 64 * 1024;
 /// Bytes gathered before a write.
 const BATCH_BYTES: usize = 64 * 1024;
-/// Longest that a record waits for company: one write for many lines under load.
+/// How long the first record of a write waits for company: one write for many lines under load.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// Longest that the end waits for whoever still holds the journal.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the end looks whether the writer is done.
+const STEP: Duration = Duration::from_millis(5);
 
 /// How records are written.
 pub(crate) enum Form {
@@ -60,8 +65,25 @@ impl Records for Journal {
 }
 
 impl Writer {
-    /// Waits until every record is written. The last [`Journal`] must be gone.
+    /// Waits until every record is written: until the last [`Journal`] is gone, or for
+    /// [`PATIENCE`] when somebody keeps one (a reload that hangs must not hang the end as well).
     pub(crate) fn finish(self) {
+        self.finish_within(PATIENCE);
+    }
+
+    fn finish_within(self, patience: Duration) {
+        for _ in 0..patience.as_millis().div_ceil(STEP.as_millis()) {
+            if self.0.is_finished() {
+                break;
+            }
+            std::thread::sleep(STEP);
+        }
+        if !self.0.is_finished() {
+            tracing::error!(
+                "the journal is still in use at the end; its last records may be missing"
+            );
+            return;
+        }
         if self.0.join().is_err() {
             tracing::error!("the journal's writer failed; its last records may be missing");
         }
@@ -73,22 +95,26 @@ fn write_all(records: &Receiver<Record>, mut sink: Box<dyn Write + Send>, form: 
     // No write while idle: the thread sleeps here until a record comes.
     while let Ok(first) = records.recv() {
         line(&mut batch, &first, form);
-        let wait = if matches!(form, Form::Readable) { Duration::ZERO } else { GATHER };
-        gather(records, &mut batch, (form, wait));
-        if let Err(fault) = sink.write_all(&batch).and_then(|()| sink.flush()) {
-            tracing::error!(%fault, "decision records could not be written");
+        if matches!(form, Form::Json) {
+            // Asleep, not waiting at the queue: there each record would have to wake this thread,
+            // a system call on the path of its request.
+            std::thread::sleep(GATHER);
         }
-        batch.clear();
+        while let Ok(next) = records.try_recv() {
+            if batch.len() >= BATCH_BYTES {
+                write(&mut batch, &mut sink);
+            }
+            line(&mut batch, &next, form);
+        }
+        write(&mut batch, &mut sink);
     }
 }
 
-fn gather(records: &Receiver<Record>, batch: &mut Vec<u8>, (form, wait): (&Form, Duration)) {
-    while batch.len() < BATCH_BYTES {
-        match records.recv_timeout(wait) {
-            Ok(next) => line(batch, &next, form),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
-        }
+fn write(batch: &mut Vec<u8>, sink: &mut Box<dyn Write + Send>) {
+    if let Err(fault) = sink.write_all(batch).and_then(|()| sink.flush()) {
+        tracing::error!(%fault, "decision records could not be written");
     }
+    batch.clear();
 }
 
 fn line(batch: &mut Vec<u8>, record: &Record, form: &Form) {
@@ -119,4 +145,77 @@ pub(crate) fn readable(record: &Record) -> String {
         text.push_str(&format!("\n              ✗ {}   {}", clause.clause, clause.inputs));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_does_not_wait_for_a_journal_that_is_kept() {
+        let (kept, writer) = start(Box::new(std::io::sink()), Form::Json);
+        writer.finish_within(Duration::from_millis(20));
+        drop(kept);
+    }
+
+    /// A sink that keeps what is written.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<std::sync::Mutex<(usize, Vec<u8>)>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let mut kept = self.0.lock().unwrap();
+            kept.0 += 1;
+            kept.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_record_is_written_in_few_writes() {
+        let kept = Kept::default();
+        let (journal, writer) = start(Box::new(kept.clone()), Form::Json);
+        for number in 0..3000 {
+            journal.record(Record {
+                at: String::new(),
+                event: "request",
+                request: format!("r_{number}"),
+                decision: "allow",
+                status: 200,
+                stage: "forward",
+                reason: String::new(),
+                method: "GET".into(),
+                target: String::new(),
+                rule: None,
+                caller: String::new(),
+                client: None,
+                ip: String::new(),
+                limit: None,
+                clauses: Vec::new(),
+                decided_us: 0,
+                took_us: 0,
+            });
+        }
+        assert_eq!(journal.dropped(), 0);
+        drop(journal);
+        writer.finish();
+        let kept = kept.0.lock().unwrap();
+        let lines: Vec<&str> = std::str::from_utf8(&kept.1).unwrap().lines().collect();
+        assert_eq!(lines.len(), 3000);
+        assert!(lines[2999].contains("\"r_2999\""), "in order: {}", lines[2999]);
+        assert!(kept.0 < 60, "{} writes", kept.0);
+    }
+
+    #[test]
+    fn the_end_comes_with_the_last_journal() {
+        let (journal, writer) = start(Box::new(std::io::sink()), Form::Json);
+        drop(journal);
+        while !writer.0.is_finished() {
+            std::thread::yield_now();
+        }
+        writer.finish();
+    }
 }

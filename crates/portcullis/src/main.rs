@@ -23,7 +23,7 @@ use clap::{Parser, Subcommand};
 
 use cli::report::{Exit, Output};
 use clock::SystemClock;
-use config::Colour;
+use config::{Colour, Purpose};
 use server::FileRefused;
 
 /// The access layer for APIs: login, gateway, access rules and rate limits in one binary
@@ -112,7 +112,9 @@ fn run(command: Command) -> anyhow::Result<u8> {
     let clock = &SystemClock;
     match command {
         Command::Demo { tour } => demo::run(if tour { demo::Tour::Yes } else { demo::Tour::No }),
-        Command::Serve { config, dev } => cli::serve::run(config, dev),
+        Command::Serve { config, dev } => {
+            cli::serve::run(config, if dev { Purpose::Dev } else { Purpose::Serve })
+        }
         Command::Init(arguments) => cli::init::run(&arguments, clock, &mut output).map(code),
         Command::Check(arguments) => cli::check::run(&arguments, clock, &mut output).map(code),
         Command::Explain(arguments) => cli::explain::run(&arguments, clock, &mut output).map(code),

@@ -40,11 +40,16 @@ pub struct SessionRecord {
 /// Most sessions or grants that one list hands out.
 pub const MAX_LISTED: usize = 200;
 
+/// Most sessions of one user that have one factor and no grant: more than passwords can be hashed
+/// while their owner types a code, so that nobody pushes her out of her login.
+pub const MAX_UNFINISHED: usize = 1000;
+
 /// Rows ended by one statement; as often as needed.
 pub(crate) const CHUNK: i64 = 1000;
 
 impl Tx {
-    /// Begins a session.
+    /// Begins a session. Of a user's sessions that got no further than the password, and granted
+    /// nothing, the newest 1000 stay.
     ///
     /// # Errors
     /// [`StoreFault::Taken`] when the id or the cookie is.
@@ -64,10 +69,18 @@ impl Tx {
             session.expires,
             session.ended,
         ];
-        match self.execute(sql, values).await? {
-            0 => Err(StoreFault::Taken("the session")),
-            _ => Ok(()),
+        if self.execute(sql, values).await? == 0 {
+            return Err(StoreFault::Taken("the session"));
         }
+        // INVARIANT: whoever has a password alone cannot fill the store. What goes carries nothing:
+        // no token names a session that has no grant.
+        let sql = "DELETE FROM sessions WHERE id IN
+                   (SELECT id FROM sessions WHERE user_id = $1 AND id <> $2 AND ended IS NULL
+                   AND otp IS NULL AND hwk IS NULL
+                   AND NOT EXISTS (SELECT 1 FROM grants WHERE session_id = sessions.id)
+                   ORDER BY made DESC, id LIMIT $3 OFFSET $4)";
+        let values = bind![&session.user, &session.id, CHUNK, MAX_UNFINISHED as i64 - 1];
+        self.execute(sql, values).await.map(drop)
     }
 
     /// The live session of a cookie: not ended, not expired, idle under `idle_s` seconds.
@@ -263,6 +276,41 @@ mod tests {
                 assert!(!seen(&one.cookie, 59, -1).await?, "no idle time at all");
                 tx.end_session(&one.id, later(60)).await?;
                 assert!(!seen(&one.cookie, 60, 60).await?, "ended");
+                Ok(())
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn sessions_that_got_no_further_than_the_password_are_capped() {
+        let world = memory();
+        world
+            .transact(async |tx: &Tx| {
+                tx.add_user(&user("ada")).await?;
+                tx.add_user(&user("bob")).await?;
+                let mut whole = session("whole", "ada", 1);
+                whole.factors.otp = Some(NOW.unix());
+                tx.add_session(&whole).await?;
+                tx.add_session(&session("granted", "ada", 2)).await?;
+                tx.add_grant(&grant("a", "ada", "granted")).await?;
+                tx.add_session(&session("others", "bob", 3)).await?;
+                for n in 0..MAX_UNFINISHED as u64 + 5 {
+                    let mut next = session(&format!("n{n}"), "ada", 10 + n);
+                    next.made = later(n);
+                    tx.add_session(&next).await?;
+                }
+                for (name, stays) in [
+                    ("whole", true),
+                    ("granted", true),
+                    ("others", true),
+                    ("n0", false),
+                    ("n4", false),
+                    ("n5", true),
+                    ("n1004", true),
+                ] {
+                    assert_eq!(tx.session(&id(name)).await?.is_some(), stays, "{name}");
+                }
+                assert_eq!(tx.revision().await?, 0, "nothing that a token could name has gone");
                 Ok(())
             })
             .await;

@@ -17,6 +17,8 @@ pub enum UsedKind {
     Assertion,
     /// A login state's nonce, consumed by the consent.
     Login,
+    /// A token's `jti` at the revocation endpoint: revoked again, it is not written again.
+    Revocation,
 }
 
 impl UsedKind {
@@ -25,6 +27,7 @@ impl UsedKind {
             UsedKind::Code => 1,
             UsedKind::Assertion => 2,
             UsedKind::Login => 3,
+            UsedKind::Revocation => 4,
         }
     }
 }

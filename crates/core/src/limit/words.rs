@@ -112,7 +112,10 @@ pub(super) fn parse(words: &str) -> Result<Limit, LimitMalformed> {
             Some((first, rest)) if first.text == "burst" => {
                 match limit.rates.last_mut() {
                     Some(rate) if !burst_written => rate.burst = burst(first, rest, rate)?,
-                    _ => return misplaced_burst(first, burst_written),
+                    Some(_) => {
+                        return fault(first.place(), "a second `burst` for one rate", "remove one");
+                    }
+                    None => return burst_without_rate(first),
                 }
                 burst_written = true;
             }
@@ -289,13 +292,9 @@ fn empty_item(words: &str, place: Range<usize>) -> Result<Limit, LimitMalformed>
     fault(comma..comma + 1, "nothing stands beside the comma", "remove the comma")
 }
 
-fn misplaced_burst(first: &Token<'_>, written: bool) -> Result<Limit, LimitMalformed> {
-    if written {
-        fault(first.place(), "a second `burst` for one rate", "remove one")
-    } else {
-        let remedy = "write the rate first, as in `120/min per user, burst 30`";
-        fault(first.place(), "`burst` before any rate", remedy)
-    }
+fn burst_without_rate(first: &Token<'_>) -> Result<Limit, LimitMalformed> {
+    let remedy = "write the rate first, as in `120/min per user, burst 30`";
+    fault(first.place(), "`burst` before any rate", remedy)
 }
 
 fn unknown_item(tokens: &[Token<'_>], first: &Token<'_>) -> LimitMalformed {

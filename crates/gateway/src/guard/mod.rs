@@ -16,6 +16,8 @@ mod head;
 mod framing;
 mod chunked;
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
 mod tests;
 
 pub use fault::WireFault;

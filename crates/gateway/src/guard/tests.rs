@@ -120,7 +120,6 @@ fn unfinished_streams_are_held() {
 
 #[test]
 fn request_lines_refused() {
-    let long = format!("GET /{} HTTP/1.1", "a".repeat(8192));
     let cases: &[(&str, WireFault)] = &[
         ("get / HTTP/1.1", MethodLowerCase),
         ("Get / HTTP/1.1", MethodLowerCase),
@@ -149,6 +148,16 @@ fn request_lines_refused() {
         ("GET / HTTP/0.9", VersionNotServed),
         ("GET / HTTP/1.2", VersionNotServed),
         ("GET / HTTP/3.1", VersionNotServed),
+    ];
+    for (text, fault) in cases {
+        assert_eq!(head_fault(&line(text)), Some(*fault), "{text:?}");
+    }
+}
+
+#[test]
+fn targets_and_stray_bytes_refused() {
+    let long = format!("GET /{} HTTP/1.1", "a".repeat(8192));
+    let cases: &[(&str, WireFault)] = &[
         ("GET * HTTP/1.1", TargetForm),
         ("OPTIONS * HTTP/1.1", TargetForm),
         ("GET api.example/a HTTP/1.1", TargetForm),

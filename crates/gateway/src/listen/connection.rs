@@ -71,11 +71,7 @@ pub(crate) struct Met {
 /// How HTTP/1 is spoken. The guard keeps the times and counts the fields.
 pub(crate) fn http1() -> http1::Builder {
     let mut builder = http1::Builder::new();
-    builder
-        .header_read_timeout(None)
-        .half_close(false)
-        .pipeline_flush(true)
-        .max_buf_size(HTTP1_BUFFER_BYTES);
+    builder.header_read_timeout(None).half_close(false).max_buf_size(HTTP1_BUFFER_BYTES);
     builder
 }
 

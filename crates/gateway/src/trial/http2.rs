@@ -8,7 +8,7 @@ use super::*;
 
 /// Spawns on the worker's thread.
 #[derive(Clone)]
-struct Here;
+pub(super) struct Here;
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Here {
     fn execute(&self, future: F) {
@@ -18,7 +18,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Here {
     }
 }
 
-async fn connect(trial: &Trial) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+pub(super) async fn connect(trial: &Trial) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
     let (mine, theirs) = tokio::io::duplex(64 * 1024);
     let service = trial.service_at("192.0.2.7", Wire::Tls);
     tokio::task::spawn_local(async move {

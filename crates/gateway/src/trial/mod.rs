@@ -5,6 +5,7 @@ mod bodies;
 mod credentials;
 mod doors;
 mod fields;
+mod hostile;
 mod http2;
 mod limits;
 mod upstream;
@@ -67,9 +68,13 @@ pub(crate) struct Trial {
 
 /// Runs a trial on a worker's kind of runtime.
 pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce(Setup) -> F) {
+    run_within(Duration::from_secs(20), test);
+}
+
+/// The same with another limit: for trials that move the runtime's clock.
+pub(crate) fn run_within<F: Future<Output = ()>>(limit: Duration, test: impl FnOnce(Setup) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let limit = Duration::from_secs(20);
         tokio::time::timeout(limit, test(Setup::default())).await.expect("the trial hangs");
     });
 }
@@ -298,8 +303,12 @@ impl House for FakeHouse {
     fn answer(&self, request: HouseRequest) -> Answering<'_> {
         let text = format!("{} {}", request.page, request.body.len());
         let caller = request.token.as_ref().map(|token| token.claims().sub.clone());
+        let slow = &request.body[..] == b"slow";
         self.seen.lock().unwrap().push(request);
         Box::pin(async move {
+            if slow {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             HouseAnswer {
                 response: Response::new(Bytes::from(text)),
                 event: "page",

@@ -47,7 +47,6 @@ fn serving<F: Future>(client: impl FnOnce(DuplexStream) -> F) -> F::Output {
         tokio::task::spawn_local(async move {
             let connection = hyper::server::conn::http1::Builder::new()
                 .header_read_timeout(None)
-                .pipeline_flush(true)
                 .serve_connection(TokioIo::new(wire), service);
             drop(connection.await);
         });

@@ -42,7 +42,7 @@ use state::Standing;
 /// The authorization server.
 pub struct Identity {
     /// Swapped on reload.
-    pub settings: RwLock<Arc<Settings>>,
+    pub settings: Arc<RwLock<Arc<Settings>>>,
     shared: Arc<Shared>,
 }
 
@@ -52,8 +52,8 @@ impl Identity {
     /// # Errors
     /// [`StartFault`].
     pub async fn start(parts: Parts) -> Result<Identity, StartFault> {
-        let (shared, settings) = Shared::assemble(parts).await?;
-        Ok(Identity { settings: RwLock::new(Arc::new(settings)), shared: Arc::new(shared) })
+        let shared = Shared::assemble(parts).await?;
+        Ok(Identity { settings: shared.settings.clone(), shared: Arc::new(shared) })
     }
 
     /// Takes new settings; a request under way ends with those that it began with.
@@ -140,9 +140,12 @@ impl Identity {
     }
 
     /// One moment and one set of settings for the whole of a request.
-    fn desk(&self) -> Desk {
-        let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner).clone();
-        Desk { shared: self.shared.clone(), settings, now: self.shared.now() }
+    pub(crate) fn desk(&self) -> Desk {
+        Desk {
+            shared: self.shared.clone(),
+            settings: self.shared.in_force(),
+            now: self.shared.now(),
+        }
     }
 }
 
@@ -183,5 +186,7 @@ impl CameBack {
     }
 }
 
+#[cfg(test)]
+mod attacks;
 #[cfg(test)]
 mod tests;

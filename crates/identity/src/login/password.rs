@@ -17,7 +17,7 @@ use super::device::Device;
 use super::sealed::{self, Opened};
 use super::session;
 use super::state::{Login, Step, Ticket};
-use super::throttle::Attempt;
+use super::throttle::{Attempt, settled};
 use crate::authorize::Rejected;
 use crate::desk::Desk;
 use crate::outcome::{Notice, PageRefusal, Presented};
@@ -50,7 +50,8 @@ pub(super) async fn step(
     let typed = canonical_login(form.value("login").unwrap_or_default());
     let password = Secret::new(form.value("password").unwrap_or_default().to_owned());
     let account = look_up(desk, typed.clone(), presented).await?;
-    let attempt = Attempt::at_password(desk, &typed, presented.ip, account.device.as_ref());
+    let device = account.device.as_ref().filter(|device| settled(desk, device, presented.ip));
+    let attempt = Attempt::at_password(desk, &typed, presented.ip, device);
     if let Err(wait_s) = attempt.charge() {
         return Ok(awaiting.again(typed, "Throttled", Notice::Throttled(wait_s)));
     }

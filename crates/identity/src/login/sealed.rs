@@ -10,6 +10,7 @@ use portcullis_core::id::{self, Id};
 use portcullis_core::jose::base64url;
 use portcullis_core::oauth::authorize::AuthorizationRequest;
 use portcullis_core::seal::Purpose;
+use portcullis_core::time::Timestamp;
 use portcullis_core::web::Parameters;
 use serde::{Deserialize, Serialize};
 
@@ -21,11 +22,16 @@ use crate::outcome::{PageRefusal, Presented};
 /// How long a page of the login may stay open, seconds.
 pub(crate) const STATE_S: i64 = 600;
 
+/// How long a login may take from its request to its consent, seconds, however often its pages are
+/// shown again: its nonce is remembered as long.
+pub(crate) const LOGIN_S: u64 = 3_600;
+
 /// Marks the value of the `__Host-pc-tx` cookie.
 pub(crate) enum TxCookie {}
 
 /// Where a login stood when its page was shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// No `Debug`: it may hold a secret.
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// No factor passed in this login.
     Asked,
@@ -51,6 +57,8 @@ struct Sealed {
     /// SHA-256 of the cookie, base64url.
     tx: String,
     nonce: String,
+    /// When the login began.
+    begun: i64,
     expires: i64,
     stage: Stage,
 }
@@ -69,7 +77,9 @@ pub(crate) fn seal(desk: &Desk, tx: &Plain<TxCookie>, ticket: &Ticket, stage: St
         request: ticket.checked().request().clone(),
         tx: bound(tx.reveal()),
         nonce: ticket.nonce().to_owned(),
-        expires: desk.now.unix().saturating_add(STATE_S),
+        begun: ticket.begun().unix(),
+        // INVARIANT: no state outlives the memory of its nonce, or a consent could be replayed.
+        expires: desk.now.unix().saturating_add(STATE_S).min(ticket.ends().unix()),
         stage,
     };
     // An empty text opens nowhere; our own words are always JSON.
@@ -101,7 +111,8 @@ pub(crate) fn open(
     if desk.now.unix() >= sealed.expires {
         return Ok(Opened::Stale(Ticket::begin(desk, checked)));
     }
-    Ok(Opened::Fresh(Ticket::resumed(checked, sealed.nonce), sealed.stage))
+    let begun = Timestamp::from_unix(sealed.begun);
+    Ok(Opened::Fresh(Ticket::resumed(checked, sealed.nonce, begun), sealed.stage))
 }
 
 fn bound(cookie: &str) -> String {

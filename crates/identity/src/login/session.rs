@@ -85,6 +85,24 @@ pub(crate) async fn raise(
     Ok(Begun { record, cookie })
 }
 
+/// Ends every other session of the user, with its grants.
+pub(crate) async fn end_others(
+    tx: &Tx,
+    desk: &Desk,
+    kept: &SessionRecord,
+) -> Result<(), StoreFault> {
+    loop {
+        let mut others = tx.sessions_of(&kept.user, desk.now).await?;
+        others.retain(|session| session.id != kept.id);
+        if others.is_empty() {
+            return Ok(());
+        }
+        for session in others {
+            tx.end_session(&session.id, desk.now).await?;
+        }
+    }
+}
+
 /// The state that follows, gone on to its end where nothing has to be asked: a client whose
 /// consent stands gets its code in this very transaction.
 pub(crate) async fn settle(

@@ -10,18 +10,23 @@ use portcullis_core::bearer::{Digest, Plain};
 use portcullis_core::client::ClientRecord;
 use portcullis_core::id::{self, Id};
 use portcullis_core::scope::Scopes;
+use portcullis_core::time::Timestamp;
 use portcullis_store::credentials::TotpRecord;
 use portcullis_store::database::{StoreFault, Tx};
 use portcullis_store::sessions::{SessionCookie, SessionRecord};
 use portcullis_store::users::UserRecord;
 
 use super::password::AwaitingPassword;
+use super::sealed::LOGIN_S;
 use super::second_factor::{AwaitingEnrolment, AwaitingSecondFactor, Demand};
 use crate::authorize::Checked;
 use crate::consent::AwaitingConsent;
 use crate::desk::Desk;
 use crate::outcome::Notice;
 use crate::settings::SESSION_IDLE_S;
+
+/// How old a factor may be that another one is enrolled behind, seconds (`4-identity`, "Sessions").
+const FRESH_S: i64 = 300;
 
 /// Where a login stands.
 pub enum Login {
@@ -46,6 +51,7 @@ pub struct Done {
 pub struct Ticket {
     checked: Checked,
     nonce: String,
+    begun: Timestamp,
 }
 
 /// Who is there, by the session row and all that hangs on it, as read in one transaction.
@@ -80,14 +86,14 @@ pub(crate) struct Step {
 
 /// The state that follows from what is known: factors first, consent last.
 pub(crate) fn next(desk: &Desk, ticket: Ticket, standing: &Standing) -> Login {
-    let proven = Proven {
-        user: standing.user.id.clone(),
-        login: standing.user.login.clone(),
-        session: standing.session.id.clone(),
-    };
+    let proven = standing.proven();
     // INVARIANT: consent is reached only by a session whose ledger has every factor demanded.
-    match Demand::of(&desk.settings.require, standing) {
+    match standing.demand(desk) {
         Demand::Code(totp) => Login::SecondFactor(AwaitingSecondFactor::of(ticket, proven, totp)),
+        // `4-identity`: a new factor needs a fresh one, or an open browser could be made one's own.
+        Demand::Enrolment if !standing.is_fresh(desk) => {
+            Login::Password(AwaitingPassword::of(ticket))
+        }
         Demand::Enrolment => Login::Enrol(AwaitingEnrolment::begin(desk, ticket, proven)),
         Demand::Nothing => Login::Consent(AwaitingConsent::of(ticket, proven, &standing.consented)),
     }
@@ -119,15 +125,36 @@ pub(crate) async fn standing_of(
     Ok(Some(Standing { session, user, totp, consented }))
 }
 
+impl Standing {
+    /// Who.
+    pub(super) fn proven(&self) -> Proven {
+        Proven {
+            user: self.user.id.clone(),
+            login: self.user.login.clone(),
+            session: self.session.id.clone(),
+        }
+    }
+    /// What is still owed.
+    pub(super) fn demand(&self, desk: &Desk) -> Demand {
+        let (require, factors) = (&desk.settings.require, &self.session.factors);
+        Demand::of(require, &self.user, self.totp.as_ref(), factors)
+    }
+    /// Whether the password is young enough to change factors.
+    fn is_fresh(&self, desk: &Desk) -> bool {
+        let proven = self.session.factors.pwd;
+        proven.is_some_and(|at| desk.now.unix() < at.saturating_add(FRESH_S))
+    }
+}
+
 impl Ticket {
     /// A login that begins now.
     pub(crate) fn begin(desk: &Desk, checked: Checked) -> Self {
         let nonce = Plain::<Ticket>::mint(&*desk.shared.entropy).reveal().to_owned();
-        Ticket { checked, nonce }
+        Ticket { checked, nonce, begun: desk.now }
     }
     /// One whose sealed state came back.
-    pub(super) fn resumed(checked: Checked, nonce: String) -> Self {
-        Ticket { checked, nonce }
+    pub(super) fn resumed(checked: Checked, nonce: String, begun: Timestamp) -> Self {
+        Ticket { checked, nonce, begun }
     }
     /// The request.
     pub(crate) fn checked(&self) -> &Checked {
@@ -136,6 +163,14 @@ impl Ticket {
     /// Consumed when the code is minted.
     pub(crate) fn nonce(&self) -> &str {
         &self.nonce
+    }
+    /// When the login began.
+    pub(super) fn begun(&self) -> Timestamp {
+        self.begun
+    }
+    /// When it is over at the latest, and its nonce may be forgotten.
+    pub(crate) fn ends(&self) -> Timestamp {
+        self.begun.after(std::time::Duration::from_secs(LOGIN_S))
     }
 }
 

@@ -347,6 +347,10 @@ async fn an_old_enrolment_page_replaces_nothing() {
     }
     let now = step_at(world.clock.now());
     assert_eq!(page(&one.totp(&world, &secrets[0].code(now)).await), "consent");
+    // The first enrolment ended the other session; a new one is asked for the factor that stands.
+    let shown = other.totp(&world, &secrets[1].code(now)).await;
+    assert_eq!((page(&shown), rule(&shown)), ("password", "StateStale"));
+    other.password(&world, "bob", bob.password.expose()).await;
     let shown = other.totp(&world, &secrets[1].code(now)).await;
     assert_eq!((page(&shown), rule(&shown)), ("totp", "CodeWrong"));
 }

@@ -6,6 +6,7 @@
 //! counted like any other.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use portcullis_core::id::{self, Id};
 use portcullis_core::limit::{Bucket, Limit, Per, Rate};
@@ -17,6 +18,16 @@ const ADDRESS: &str = "failed_authentication";
 const ACCOUNT: &str = "login_account";
 const OWN: &str = "login_account_device";
 const OTP: &str = "login_otp";
+const DEVICE_SEEN: &str = "login_device_seen";
+const DEVICE_ADDRESSES: &str = "login_device_addresses";
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A device at an address counts as new there once a day.
+const SEEN: Rate = Rate { count: 1, period: DAY, burst: 1, per: Per::Caller };
+
+/// New addresses of one device: a person on the road has a few, a copied cookie a hundred.
+const ADDRESSES: Rate = Rate { count: 20, period: DAY, burst: 20, per: Per::Caller };
 
 /// One attempt at a factor, with every bucket that it is counted in.
 pub(crate) struct Attempt<'a> {
@@ -52,10 +63,17 @@ impl<'a> Attempt<'a> {
         attempt
     }
 
-    /// At a one-time password: after the first factor, so by the user alone.
-    pub(crate) fn at_otp(desk: &'a Desk, user: &Id<id::User>) -> Self {
+    /// At a one-time password: after the first factor, so by the user alone; from a known device
+    /// by that, or whoever has the password could lock its owner out.
+    pub(crate) fn at_otp(
+        desk: &'a Desk,
+        user: &Id<id::User>,
+        device: Option<&Id<id::Device>>,
+    ) -> Self {
+        let device = device.map(Id::as_str).unwrap_or_default();
+        let subject = pair(user.as_str(), device.as_bytes());
         let mut attempt = Attempt { desk, counts: Vec::new() };
-        attempt.count(OTP, &desk.settings.throttles.otp, |_| user.as_str().as_bytes().to_vec());
+        attempt.count(OTP, &desk.settings.throttles.otp, |_| subject.clone());
         attempt
     }
 
@@ -121,6 +139,25 @@ impl<'a> Attempt<'a> {
             self.counts.push(Count { name, position, rate, subject: subject(rate.per) });
         }
     }
+}
+
+/// Whether a known device has not shown up at too many addresses of late. `6-attacks`: a cookie
+/// that comes from a hundred addresses was copied, and is worth nothing.
+pub(crate) fn settled(desk: &Desk, device: &Id<id::Device>, ip: Option<IpAddr>) -> bool {
+    let (counters, now) = (&desk.shared.counters, desk.now);
+    let here = pair(device.as_str(), &address(Per::Ip, ip));
+    let of = |limit, rate, subject| Bucket { limit, position: 0, rate, subject };
+    let seen = of(DEVICE_SEEN, &SEEN, &here);
+    let addresses = of(DEVICE_ADDRESSES, &ADDRESSES, device.as_str().as_bytes());
+    if !counters.peek(seen, now).allowed {
+        return true;
+    }
+    // An address that is refused is not marked, and so is new again the next time.
+    let few = counters.charge(addresses, 1, now).allowed;
+    if few {
+        counters.charge(seen, 1, now);
+    }
+    few
 }
 
 impl Count<'_> {

@@ -13,6 +13,7 @@ use super::{Aborted, Granted};
 use crate::authorize::OPENID;
 use crate::code::{self, Code, Redemption};
 use crate::desk::Desk;
+use crate::login::second_factor::Demand;
 use crate::login::show::caller;
 use crate::settings::ACCESS_TOKEN_S;
 
@@ -56,7 +57,7 @@ pub(crate) async fn redeem(
     let work = async move |tx: &Tx| -> Result<Result<Granted, OauthError>, Aborted> {
         // INVARIANT: before anything that a revocation could touch is read.
         let revision = Revision::read(tx).await?;
-        match claim.proven(tx).await? {
+        match claim.proven(tx, &at).await? {
             Ok(client) => redeemed(tx, &at, revision, &client, &code).await,
             Err(error) => Ok(Err(error)),
         }
@@ -85,6 +86,14 @@ async fn redeemed(
         (None, _) => return Ok(Err(refused("UserDisabled", "the code is no longer good"))),
         (_, None) => return Ok(Err(refused("SessionEnded", "the code is no longer good"))),
     };
+    let totp = tx.totp(&user.id).await?;
+    // A role gained, or a factor enrolled, since the code: what it lacks is asked at a new login.
+    match Demand::of(&desk.shared.in_force().require, &user, totp.as_ref(), &code.factors()) {
+        Demand::Nothing => {}
+        Demand::Code(_) | Demand::Enrolment => {
+            return Ok(Err(refused("FactorOwed", "the user must sign in again")));
+        }
+    }
     tx.add_grant(&GrantRecord {
         id: code.gid().clone(),
         user: user.id.clone(),

@@ -24,7 +24,8 @@ use crate::desk::Desk;
 use crate::login::throttle::Attempt;
 use crate::outcome::Presented;
 
-/// A client that proved who it is, in a transaction in which it was found not disabled.
+/// A client that proved who it is, as registered in the transaction in which it was found not
+/// disabled.
 pub(crate) struct AuthenticatedClient {
     record: Arc<ClientRecord>,
 }
@@ -60,11 +61,23 @@ pub(crate) fn authenticate(
             by_assertion(desk, client_id.as_deref(), &assertion)
         }
     };
-    if claim.is_err() {
+    if claim.as_ref().is_err_and(charges) {
         // `5-limits` point 6: a forged or unknown credential charges its address, no client.
         let _ = Attempt::at_client(desk, presented.ip).charge();
     }
     claim
+}
+
+/// Whether a refusal says that the credential was forged or unknown. One that is missing, or was
+/// right in its time, may be an honest client's.
+fn charges(error: &OauthError) -> bool {
+    !matches!(
+        error.rule,
+        "ClientMustAuthenticate"
+            | "AssertionExpired"
+            | "AssertionNotYetValid"
+            | "WaiverClientSecretExpired"
+    )
 }
 
 /// Spends an assertion whose request ends without a mint.
@@ -72,8 +85,9 @@ pub(crate) async fn spend_alone(desk: &Desk, claim: Claim) -> Result<(), OauthEr
     if claim.spend.is_none() {
         return Ok(());
     }
+    let at = desk.clone();
     let work = async move |tx: &Tx| -> Result<(), Aborted> {
-        claim.proven(tx).await?.map(drop).map_err(Aborted::Refused)
+        claim.proven(tx, &at).await?.map(drop).map_err(Aborted::Refused)
     };
     desk.shared.store.transact(work).await.map_err(OauthError::from)
 }
@@ -84,11 +98,13 @@ impl Claim {
         &self.record
     }
 
-    /// Spends the assertion, and finds the client not disabled, in this transaction. The inner
-    /// error is a value: an assertion stays spent whatever comes of the request.
+    /// Spends the assertion, and finds the client still registered and not disabled, in this
+    /// transaction. The inner error is a value: an assertion stays spent whatever comes of the
+    /// request.
     pub(crate) async fn proven(
         self,
         tx: &Tx,
+        desk: &Desk,
     ) -> Result<Result<AuthenticatedClient, OauthError>, StoreFault> {
         if let Some(spend) = &self.spend
             // RFC 7523 §3 point 7: a `jti` is accepted once.
@@ -102,7 +118,12 @@ impl Claim {
         if stored.is_some_and(|client| client.disabled.is_some()) {
             return Ok(Err(refused("ClientDisabled", "the client is not known here")));
         }
-        Ok(Ok(AuthenticatedClient { record: self.record }))
+        // INVARIANT: a reload swaps the settings before it revokes by `client`. So whoever mints
+        // after that revocation, and outlives it, sees here what was taken away.
+        match desk.shared.in_force().clients.get(&self.record.id) {
+            Some(record) => Ok(Ok(AuthenticatedClient { record: record.clone() })),
+            None => Ok(Err(refused("ClientRemoved", "the client is not known here"))),
+        }
     }
 }
 

@@ -122,4 +122,6 @@ impl From<Aborted> for OauthError {
 }
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ use portcullis_store::database::{Store, StoreFault};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::config::Config;
+use crate::config::{Config, Purpose};
 
 pub(crate) use registration::Registration;
 
@@ -261,8 +261,11 @@ pub(crate) async fn stored_clients(store: &Store) -> anyhow::Result<Vec<ClientRe
 ///
 /// # Errors
 /// When the store was made the other way.
-pub(crate) async fn mark_dev(store: &Store, dev: bool) -> anyhow::Result<()> {
-    let want = if dev { "dev" } else { "serve" };
+pub(crate) async fn mark_dev(store: &Store, purpose: Purpose) -> anyhow::Result<()> {
+    let want = match purpose {
+        Purpose::Dev => "dev",
+        Purpose::Serve => "serve",
+    };
     let found: Result<Option<String>, StoreFault> = store
         .transact(async move |tx| {
             let found = tx.fact("made_by").await?;
@@ -275,7 +278,7 @@ pub(crate) async fn mark_dev(store: &Store, dev: bool) -> anyhow::Result<()> {
     match found?.as_deref() {
         None => Ok(()),
         Some(made_by) if made_by == want => Ok(()),
-        Some(_) if dev => {
+        Some(_) if purpose == Purpose::Dev => {
             bail!("this data directory was not made by `--dev`: name another in `data`")
         }
         Some(_) => bail!("this data directory was made by `--dev`: name another in `data`"),
@@ -292,3 +295,6 @@ pub(crate) fn kind_of(word: &str) -> anyhow::Result<ClientType> {
         other => bail!("`{other}` is no client type: write spa, native, web or service"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,9 @@ const LINE_MAX: u64 = 1024 * 1024;
 /// Longest wait for a command.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Wait after a connection that could not be accepted.
+const BREATH: Duration = Duration::from_millis(100);
+
 /// Where the socket stands.
 pub(crate) fn path(data: &Path) -> PathBuf {
     data.join("control.sock")
@@ -39,7 +42,11 @@ pub(crate) async fn serve(live: Arc<Live>, data: &Path) -> anyhow::Result<()> {
     let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(data)?);
     tokio::spawn(async move {
         loop {
-            let Ok((stream, _)) = listener.accept().await else { continue };
+            let Ok((stream, _)) = listener.accept().await else {
+                // Out of descriptors: asking again at once would only take a core.
+                tokio::time::sleep(BREATH).await;
+                continue;
+            };
             let heard = stream.peer_cred().is_ok_and(|peer| peer.uid() == owner || peer.uid() == 0);
             if heard {
                 tokio::spawn(tokio::time::timeout(PATIENCE, converse(live.clone(), stream)));

@@ -49,14 +49,14 @@ pub(crate) struct AddClient {
     #[arg(long, value_name = "DATE")]
     waive_no_par: Option<String>,
     #[command(flatten)]
-    common: super::Common,
+    installation: super::Installation,
 }
 
 /// Arguments of `client list`.
 #[derive(Args)]
 pub(crate) struct ListClients {
     #[command(flatten)]
-    common: super::Common,
+    installation: super::Installation,
 }
 
 /// Runs a `client` command.
@@ -67,8 +67,8 @@ pub(crate) fn run(command: ClientCommand) -> anyhow::Result<u8> {
     match command {
         ClientCommand::Add(add) => add_client(add),
         ClientCommand::List(list) => {
-            let answer = office::carry_out(&list.common.config, Command::ClientList)?;
-            super::show(&answer, list.common.json, |answer| {
+            let answer = office::carry_out(&list.installation.config, Command::ClientList)?;
+            list.installation.show(&answer, |answer| {
                 let text = |row: &Value, name: &str| {
                     row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
                 };
@@ -98,13 +98,13 @@ fn add_client(add: AddClient) -> anyhow::Result<u8> {
         no_par: add.waive_no_par,
     };
     let command = Command::ClientAdd { id: add.id, registration };
-    let answer = office::carry_out(&add.common.config, command).inspect_err(|_| {
+    let answer = office::carry_out(&add.installation.config, command).inspect_err(|_| {
         // A refused client leaves no key behind.
         if let Some(path) = &add.new_key {
             drop(std::fs::remove_file(path));
         }
     })?;
-    super::show(&answer, add.common.json, |answer| {
+    add.installation.show(&answer, |answer| {
         let id = answer.get("id").and_then(Value::as_str).unwrap_or_default();
         match &add.new_key {
             Some(path) => {

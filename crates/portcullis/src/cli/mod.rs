@@ -21,7 +21,7 @@ use serde_json::Value;
 
 /// What every command that speaks of an installation takes.
 #[derive(clap::Args)]
-pub(crate) struct Common {
+pub(crate) struct Installation {
     /// The config
     #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "portcullis.toml")]
     pub config: PathBuf,
@@ -30,11 +30,13 @@ pub(crate) struct Common {
     pub json: bool,
 }
 
-/// Prints an answer: as it is for machines, in words for people.
-fn show(answer: &Value, json: bool, words: impl Fn(&Value) -> String) {
-    if json {
-        println!("{answer}");
-    } else {
-        print!("{}", words(answer));
+impl Installation {
+    /// Prints an answer: as it is for machines, in words for people.
+    fn show(&self, answer: &Value, words: impl Fn(&Value) -> String) {
+        if self.json {
+            println!("{answer}");
+        } else {
+            print!("{}", words(answer));
+        }
     }
 }

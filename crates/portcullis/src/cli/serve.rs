@@ -8,6 +8,7 @@ use std::time::Duration;
 use portcullis_core::entropy::ProviderEntropy;
 
 use crate::clock::SystemClock;
+use crate::config::Purpose;
 use crate::journal::Form;
 use crate::server::{Server, Start};
 
@@ -18,11 +19,11 @@ const GRACE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// A refused file, an address that cannot be bound, a store that cannot be opened.
-pub(crate) fn run(config: PathBuf, dev: bool) -> anyhow::Result<u8> {
+pub(crate) fn run(config: PathBuf, purpose: Purpose) -> anyhow::Result<u8> {
     let form = if std::io::stdout().is_terminal() { Form::Readable } else { Form::Json };
     let server = Server::start(Start {
         config,
-        dev,
+        purpose,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(ProviderEntropy::default()),
         records: Box::new(std::io::stdout()),
@@ -31,7 +32,7 @@ pub(crate) fn run(config: PathBuf, dev: bool) -> anyhow::Result<u8> {
     for address in server.addresses() {
         tracing::info!(%address, "serving");
     }
-    if dev {
+    if purpose == Purpose::Dev {
         eprint!("{}", server.introduction()?);
     }
     server.wait()?;

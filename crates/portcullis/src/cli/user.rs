@@ -1,7 +1,6 @@
 //! `user add | list | disable`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -40,14 +39,14 @@ pub(crate) struct AddUser {
     #[arg(long = "attribute", value_name = "NAME=VALUE")]
     attributes: Vec<String>,
     #[command(flatten)]
-    common: super::Common,
+    installation: super::Installation,
 }
 
 /// Arguments of `user list`.
 #[derive(Args)]
 pub(crate) struct ListUsers {
     #[command(flatten)]
-    common: super::Common,
+    installation: super::Installation,
 }
 
 /// Arguments of `user disable`.
@@ -56,7 +55,7 @@ pub(crate) struct DisableUser {
     /// Login name
     login: String,
     #[command(flatten)]
-    common: super::Common,
+    installation: super::Installation,
 }
 
 /// Runs a `user` command.
@@ -67,14 +66,14 @@ pub(crate) fn run(command: UserCommand) -> anyhow::Result<u8> {
     match command {
         UserCommand::Add(add) => add_user(add),
         UserCommand::List(list) => {
-            let answer = office::carry_out(&list.common.config, Command::UserList)?;
-            super::show(&answer, list.common.json, listing);
+            let answer = office::carry_out(&list.installation.config, Command::UserList)?;
+            list.installation.show(&answer, listing);
             Ok(0)
         }
         UserCommand::Disable(disable) => {
             let command = Command::UserDisable { login: disable.login };
-            let answer = office::carry_out(&disable.common.config, command)?;
-            super::show(&answer, disable.common.json, |answer| {
+            let answer = office::carry_out(&disable.installation.config, command)?;
+            disable.installation.show(&answer, |answer| {
                 format!("disabled {}; sessions, grants and tokens have ended\n", text(answer, "id"))
             });
             Ok(0)
@@ -96,9 +95,8 @@ fn add_user(add: AddUser) -> anyhow::Result<u8> {
         groups: add.groups,
         attributes,
     };
-    let config: PathBuf = add.common.config;
-    let answer = office::carry_out(&config, command)?;
-    super::show(&answer, add.common.json, |answer| {
+    let answer = office::carry_out(&add.installation.config, command)?;
+    add.installation.show(&answer, |answer| {
         format!(
             "added {}  ({})\n\n  password: {}\n\nIt is shown this once. A second factor is set up at the first login, if the file asks for one.\n",
             text(answer, "login"),

@@ -17,6 +17,7 @@ use portcullis_identity::account::{self, Making, NewUser, SecondFactorWish};
 
 use super::{Person, Place, Tour, app, upstream};
 use crate::clock::SystemClock;
+use crate::config::Purpose;
 use crate::files;
 use crate::server::{Server, Start};
 
@@ -66,7 +67,7 @@ impl Stage {
         let records = std::fs::File::create(home.join("records.jsonl"))?;
         let server = Server::start(Start {
             config: home.join("portcullis.toml"),
-            dev: false,
+            purpose: Purpose::Serve,
             clock: clock.clone(),
             entropy,
             records: Box::new(records),

@@ -163,3 +163,6 @@ async fn revoke_exposed(store: &Store, request: &HouseRequest) -> HouseAnswer {
     answer.client = Some(client);
     answer
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,8 @@ use super::Live;
 const CONNECTIONS: usize = 32;
 /// Longest wait for a request's head.
 const HEAD: Duration = Duration::from_secs(5);
+/// Wait after a connection that could not be accepted.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// Binds the health and metrics addresses and serves them on the control runtime.
 pub(super) async fn serve(
@@ -56,7 +58,11 @@ struct Serves {
 async fn accept(live: Arc<Live>, listener: TcpListener, serves: Serves) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors: asking again at once would only take a core.
+            tokio::time::sleep(BREATH).await;
+            continue;
+        };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let live = live.clone();
         tokio::spawn(async move {

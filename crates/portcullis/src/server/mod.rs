@@ -1,6 +1,7 @@
 //! The wiring: from one judged file to a running server, and from a changed file to a new
 //! generation. The only place that knows all crates at once.
 
+mod caps;
 mod compose;
 mod dev;
 mod health;
@@ -19,15 +20,15 @@ use portcullis_core::limit::{Counters, DEFAULT_SLOTS, LocalCounters};
 use portcullis_core::revocation::{RevocationKind, Revoked};
 use portcullis_core::time::{Clock, Timestamp};
 use portcullis_gateway::journey::Gateway;
-use portcullis_gateway::listen::{Caps, Listeners, Running};
+use portcullis_gateway::listen::{Listeners, Running};
 use portcullis_gateway::record::Figures;
 use portcullis_gateway::snapshot::Reasons;
-use portcullis_gateway::tls::{self, Certificates};
+use portcullis_gateway::tls::{self, Certificates, Sound};
 use portcullis_gateway::{listen, snapshot::Snapshot};
 use portcullis_identity::login::Identity;
 use portcullis_identity::parts::Parts;
-use portcullis_identity::settings::ACCESS_TOKEN_S;
 use portcullis_store::database::{Store, StoreFault};
+use portcullis_store::revocations::LONGEST_TOKEN;
 
 use crate::admin;
 use crate::config::{self, Colour, Config, Purpose, Rejected};
@@ -39,8 +40,8 @@ use crate::journal::{self, Form, Journal};
 pub(crate) struct Start {
     /// The config file.
     pub config: PathBuf,
-    /// `serve --dev`.
-    pub dev: bool,
+    /// For service, or `serve --dev`.
+    pub purpose: Purpose,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -67,7 +68,7 @@ pub(crate) struct Server {
 pub(crate) struct Live {
     path: PathBuf,
     data: PathBuf,
-    dev: bool,
+    purpose: Purpose,
     clock: Arc<dyn Clock>,
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) identity: Arc<Identity>,
@@ -90,22 +91,19 @@ pub(crate) struct Live {
 #[error("{0}")]
 pub(crate) struct FileRefused(pub String);
 
-/// Caps on connections, before TLS.
-const CAPS: Caps = Caps { connections: 20_000, per_address: 5_000 };
-
 impl Server {
     /// Reads the file, opens the store, and listens.
     ///
     /// # Errors
     /// [`FileRefused`] with line, caret and remedy; otherwise what could not be opened or bound.
     pub(crate) fn start(start: Start) -> anyhow::Result<Server> {
-        let config = read(&start.config, start.dev, start.clock.now())?;
+        let config = read(&start.config, start.purpose, start.clock.now())?;
         let data = config.server.data.clone();
         files::private_directory(&data)?;
         let control = control_runtime()?;
         let revoked = Arc::new(Revoked::new());
         let store = Store::open(&data.join("portcullis.db"), revoked.clone(), start.clock.clone())?;
-        control.block_on(admin::mark_dev(&store, start.dev))?;
+        control.block_on(admin::mark_dev(&store, start.purpose))?;
         let key = TableKey::mint(&*start.entropy);
         let counters = Arc::new(LocalCounters::new(key, DEFAULT_SLOTS));
         let identity = Arc::new(control.block_on(identity(&config, &start, &store, &counters))?);
@@ -121,11 +119,11 @@ impl Server {
             plain: config.server.plain.clone(),
             config: tls,
             workers: 0,
-            caps: CAPS,
+            caps: caps::caps(),
         };
         let (health, metrics) = (config.server.health, config.server.metrics);
         let watched = config.watched.clone();
-        let reasons = if start.dev { Reasons::Answered } else { Reasons::Recorded };
+        let reasons = reasons(start.purpose);
         let settings = compose::current(&identity);
         let stage = compose::Stage { identity: &identity, settings: &settings };
         let gateway = Arc::new(Gateway {
@@ -142,7 +140,7 @@ impl Server {
         let live = Arc::new(Live {
             path: start.config,
             data: data.clone(),
-            dev: start.dev,
+            purpose: start.purpose,
             clock: start.clock,
             gateway,
             identity: identity.clone(),
@@ -156,9 +154,10 @@ impl Server {
             turn: Mutex::default(),
             watched: Mutex::new(watched),
         });
-        control.block_on(health::serve(live.clone(), health, metrics))?;
         control.block_on(admin::socket::serve(live.clone(), &data))?;
         watch::start(&live)?;
+        // Last: whoever is told `ready` may change the file or send a command at once.
+        control.block_on(health::serve(live.clone(), health, metrics))?;
         Ok(Server { identity, store, live, running, control, journal })
     }
 
@@ -252,7 +251,7 @@ impl Live {
 
     fn load(&self) -> Result<(), FileRefused> {
         let said = |fault: anyhow::Error| FileRefused(format!("{fault:#}"));
-        let config = read(&self.path, self.dev, self.clock.now()).map_err(said)?;
+        let config = read(&self.path, self.purpose, self.clock.now()).map_err(said)?;
         let certified = compose::certified(&config.server).map_err(said)?;
         let watched = config.watched.clone();
         let before = self.gateway.snapshot.load_full();
@@ -261,22 +260,31 @@ impl Live {
         let stage = compose::Stage { identity: &self.identity, settings: &settings };
         let next = compose::snapshot(config, &stage, before.generation + 1, before.reasons)
             .map_err(said)?;
-        self.certificates.replace(certified).map_err(|fault| FileRefused(fault.to_string()))?;
+        let sound = Sound::judge(certified).map_err(|fault| FileRefused(fault.to_string()))?;
         let narrowed = compose::narrowed(&compose::current(&self.identity), &settings);
+        // The last thing that can refuse: a store that fails must leave the old version whole.
+        self.control
+            .block_on(self.revoke_clients(&narrowed))
+            .map_err(|fault| said(fault.into()))?;
+        self.certificates.put(sound);
         self.identity.reload(settings);
         self.gateway.snapshot.store(Arc::new(next));
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
-        self.control.block_on(self.revoke_clients(narrowed)).map_err(|fault| said(fault.into()))
+        // Once more: for tokens that were minted by the old version since.
+        if let Err(fault) = self.control.block_on(self.revoke_clients(&narrowed)) {
+            tracing::error!(%fault, clients = ?narrowed, "tokens minted during the reload live on");
+        }
+        Ok(())
     }
 
     /// A reload that takes a client or a scope away ends the access tokens that still carry it
     /// (`4-identity`, "Revocation").
-    async fn revoke_clients(&self, clients: Vec<String>) -> Result<(), StoreFault> {
+    async fn revoke_clients(&self, clients: &[String]) -> Result<(), StoreFault> {
         if clients.is_empty() {
             return Ok(());
         }
-        let expires =
-            self.clock.now().after(Duration::from_secs(ACCESS_TOKEN_S.unsigned_abs() * 2));
+        // As long as any token may live: one that was minted under a clock that ran ahead too.
+        let (expires, clients) = (self.clock.now().after(LONGEST_TOKEN), clients.to_vec());
         self.store
             .transact(async move |tx| {
                 for client in &clients {
@@ -295,7 +303,7 @@ impl Live {
     /// What administration may name, read from the file anew: the file on disk is what the
     /// operator means.
     pub(crate) fn facts(&self) -> anyhow::Result<admin::Facts> {
-        Ok(admin::Facts::of(&read(&self.path, self.dev, self.now())?))
+        Ok(admin::Facts::of(&read(&self.path, self.purpose, self.now())?))
     }
 
     fn is_watched(&self, path: &Path) -> bool {
@@ -310,14 +318,21 @@ impl Live {
 }
 
 /// Reads and judges the file; every fault in one text.
-fn read(path: &Path, dev: bool, now: Timestamp) -> anyhow::Result<Config> {
-    let purpose = if dev { Purpose::Dev } else { Purpose::Serve };
+fn read(path: &Path, purpose: Purpose, now: Timestamp) -> anyhow::Result<Config> {
     let refused = |rejected: Rejected| FileRefused(rejected.render(Colour::Never));
     let mut config = config::read(path, now, purpose).map_err(refused)?;
-    if dev {
+    if purpose == Purpose::Dev {
         config::dev(&mut config).map_err(refused)?;
     }
     Ok(config)
+}
+
+/// On a laptop answers say why; elsewhere only the record does.
+fn reasons(purpose: Purpose) -> Reasons {
+    match purpose {
+        Purpose::Serve => Reasons::Recorded,
+        Purpose::Dev => Reasons::Answered,
+    }
 }
 
 fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -13,16 +13,25 @@ use super::Live;
 
 /// How long a change must have been quiet.
 const QUIET: Duration = Duration::from_millis(150);
+/// Changes after which a burst counts as over although it is not quiet: nobody writes a file for
+/// ever, and a reload must not wait for whoever does.
+const MAX_BURST: usize = 64;
 
 /// Starts the watcher's thread; it ends with the process.
 pub(super) fn start(live: &Arc<Live>) -> anyhow::Result<()> {
     let folder = folder(&live.path);
     let (changes, changed) = channel();
+    let weak = Arc::downgrade(live);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // A reader of the file makes `Access` events too: only writing means a change.
-        let writes = event.iter().any(|event| !event.kind.is_access());
-        if let (true, Ok(event)) = (writes, event) {
-            drop(changes.send(event.paths));
+        let Ok(event) = event.map(|event| (!event.kind.is_access()).then_some(event)) else {
+            return;
+        };
+        // Other files in the folder may change all the time (a log, the records themselves): they
+        // neither wake the thread nor keep a change waiting for quiet.
+        let watched = |path: &PathBuf| weak.upgrade().is_some_and(|live| live.is_watched(path));
+        if event.is_some_and(|event| event.paths.iter().any(watched)) {
+            changes.send(()).ok();
         }
     })?;
     watcher
@@ -31,11 +40,9 @@ pub(super) fn start(live: &Arc<Live>) -> anyhow::Result<()> {
     let weak = Arc::downgrade(live);
     std::thread::Builder::new().name("watch".into()).spawn(move || {
         let _watcher = watcher;
-        while let Some(paths) = settled(&changed) {
+        while let Some(()) = settled(&changed) {
             let Some(live) = weak.upgrade() else { return };
-            if paths.iter().any(|path| live.is_watched(path)) {
-                live.reload_aloud();
-            }
+            live.reload_aloud();
         }
     })?;
     Ok(())
@@ -46,16 +53,34 @@ fn folder(path: &Path) -> PathBuf {
     parent.map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-/// The paths of one burst of changes; `None` when the watcher is gone.
-fn settled(changed: &Receiver<Vec<PathBuf>>) -> Option<Vec<PathBuf>> {
-    let mut paths = changed.recv().ok()?;
-    loop {
+/// Waits for the end of one burst of changes; `None` when the watcher is gone.
+fn settled(changed: &Receiver<()>) -> Option<()> {
+    changed.recv().ok()?;
+    for _ in 0..MAX_BURST {
         match changed.recv_timeout(QUIET) {
-            Ok(more) => paths.extend(more),
-            Err(RecvTimeoutError::Timeout) => return Some(paths),
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => return Some(()),
             Err(RecvTimeoutError::Disconnected) => return None,
         }
-        // A burst of many files is still one reload.
-        paths.truncate(1024);
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_one_change_and_one_without_end_is_not_waited_for() {
+        let (changes, changed) = channel();
+        for _ in 0..MAX_BURST / 2 {
+            changes.send(()).unwrap();
+        }
+        assert_eq!(settled(&changed), Some(()));
+        assert!(changed.try_recv().is_err(), "the burst was taken whole");
+        let endless = std::thread::spawn(move || while changes.send(()).is_ok() {});
+        assert_eq!(settled(&changed), Some(()));
+        drop(changed);
+        endless.join().unwrap();
     }
 }

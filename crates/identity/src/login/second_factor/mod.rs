@@ -5,10 +5,15 @@
 
 mod totp;
 
+use std::net::IpAddr;
+
+use portcullis_core::id::{self, Id};
+use portcullis_core::jose::claims::FactorTimes;
 use portcullis_core::otp::TotpSecret;
 use portcullis_core::web::Parameters;
 use portcullis_store::credentials::TotpRecord;
-use portcullis_store::database::Tx;
+use portcullis_store::database::{StoreFault, Tx};
+use portcullis_store::users::UserRecord;
 
 use super::CameBack;
 use super::device::Device;
@@ -16,7 +21,7 @@ use super::password::AwaitingPassword;
 use super::sealed::{self, Opened, Stage};
 use super::session;
 use super::state::{Login, Proven, Standing, Step, Ticket, next};
-use super::throttle::Attempt;
+use super::throttle::{Attempt, settled};
 use crate::authorize::Rejected;
 use crate::desk::Desk;
 use crate::outcome::{Notice, Presented};
@@ -51,6 +56,7 @@ pub struct AwaitingEnrolment {
 struct Typed {
     code: String,
     device: Option<Device>,
+    ip: Option<IpAddr>,
 }
 
 /// `POST /login/totp`.
@@ -69,6 +75,7 @@ pub(super) async fn step(
     let typed = Typed {
         code: totp::typed(form.value("code").unwrap_or_default()),
         device: Device::presented(desk, presented),
+        ip: presented.ip,
     };
     let at = desk.clone();
     let store = desk.shared.store.clone();
@@ -77,13 +84,25 @@ pub(super) async fn step(
         let Some(standing) = back.standing(tx, &at, &client.id).await? else {
             return Ok(AwaitingPassword::stale(ticket));
         };
-        match next(&at, ticket, &standing) {
+        // A page that showed a secret was shown behind a fresh password.
+        let login = match (totp::shown(&stage), standing.demand(&at)) {
+            (Some(secret), Demand::Enrolment) => {
+                let proven = standing.proven();
+                Login::Enrol(AwaitingEnrolment { ticket, proven, secret })
+            }
+            (_, Demand::Nothing | Demand::Code(_) | Demand::Enrolment) => {
+                next(&at, ticket, &standing)
+            }
+        };
+        match login {
             Login::SecondFactor(awaiting) => awaiting.answered(tx, &at, standing, typed).await,
-            Login::Enrol(awaiting) => {
-                awaiting.resumed(&stage).answered(tx, &at, standing, typed).await
+            Login::Enrol(awaiting) => awaiting.answered(tx, &at, standing, typed).await,
+            login @ Login::Password(_) => {
+                let step = Step::refused(login, client, "StateStale", Notice::Stale);
+                Ok(step.by(&standing.user.id))
             }
             // Nothing is owed (the form was sent twice): the login stands where it stands.
-            login @ (Login::Password(_) | Login::Consent(_) | Login::Done(_)) => {
+            login @ (Login::Consent(_) | Login::Done(_)) => {
                 Ok(Step::taken(login, client, "FactorNotAsked").by(&standing.user.id))
             }
         }
@@ -93,19 +112,39 @@ pub(super) async fn step(
 
 impl Demand {
     /// By the settings, and by what the user has: a credential that is there is always asked for.
-    pub(crate) fn of(require: &Require, standing: &Standing) -> Self {
-        if standing.session.factors.otp.is_some() {
+    pub(crate) fn of(
+        require: &Require,
+        user: &UserRecord,
+        totp: Option<&TotpRecord>,
+        factors: &FactorTimes,
+    ) -> Self {
+        if factors.otp.is_some() {
             return Demand::Nothing;
         }
-        if let Some(totp) = standing.totp.as_ref().filter(|totp| totp.confirmed) {
+        if let Some(totp) = totp.filter(|totp| totp.confirmed) {
             return Demand::Code(totp.clone());
         }
         let asked = match require {
             Require::Everyone => true,
-            Require::Role(role) => standing.user.roles.contains(role),
+            Require::Role(role) => user.roles.contains(role),
             Require::Offer => false,
         };
         if asked { Demand::Enrolment } else { Demand::Nothing }
+    }
+}
+
+impl Typed {
+    /// The device of the browser, when it is one that this user is known by.
+    async fn known_here(
+        &self,
+        tx: &Tx,
+        desk: &Desk,
+        user: &Id<id::User>,
+    ) -> Result<Option<Id<id::Device>>, StoreFault> {
+        let own = self.device.as_ref().filter(|device| device.user() == user);
+        let Some(device) = own.map(Device::id) else { return Ok(None) };
+        let known = tx.device_known(device, user, desk.now).await?;
+        Ok(Some(device.clone()).filter(|device| known && settled(desk, device, self.ip)))
     }
 }
 
@@ -132,14 +171,16 @@ impl AwaitingSecondFactor {
         standing: Standing,
         typed: Typed,
     ) -> Result<Step, Rejected> {
-        let attempt = Attempt::at_otp(desk, &self.proven.user);
+        let device = typed.known_here(tx, desk, &self.proven.user).await?;
+        let attempt = Attempt::at_otp(desk, &self.proven.user, device.as_ref());
         if let Err(wait_s) = attempt.charge() {
             return Ok(self.again("Throttled", Notice::Throttled(wait_s)));
         }
         match totp::check(tx, desk, &self.totp, &typed.code).await? {
             Ok(()) => {
                 attempt.succeeded();
-                raised(tx, desk, self.ticket, standing, typed.device).await
+                let step = raised(tx, desk, self.ticket, standing, typed.device).await?;
+                Ok(Step { result: step.result.and(Ok("FactorPassed")), ..step })
             }
             Err(rule) => Ok(self.again(rule, Notice::WrongCode)),
         }
@@ -155,14 +196,6 @@ impl AwaitingEnrolment {
     /// With a new secret.
     pub(super) fn begin(desk: &Desk, ticket: Ticket, proven: Proven) -> Self {
         AwaitingEnrolment { ticket, proven, secret: TotpSecret::mint(&*desk.shared.entropy) }
-    }
-
-    /// With the secret that the page showed, if this state came from such a page.
-    fn resumed(self, stage: &Stage) -> Self {
-        match totp::shown(stage) {
-            Some(secret) => AwaitingEnrolment { secret, ..self },
-            None => self,
-        }
     }
 
     /// The request.
@@ -193,14 +226,17 @@ impl AwaitingEnrolment {
         standing: Standing,
         typed: Typed,
     ) -> Result<Step, Rejected> {
-        let attempt = Attempt::at_otp(desk, &self.proven.user);
+        let attempt = Attempt::at_otp(desk, &self.proven.user, None);
         if let Err(wait_s) = attempt.charge() {
             return Ok(self.again("Throttled", Notice::Throttled(wait_s)));
         }
         match totp::enrol(tx, desk, &self.proven.user, &self.secret, &typed.code).await? {
             Ok(()) => {
                 attempt.succeeded();
-                raised(tx, desk, self.ticket, standing, typed.device).await
+                // `4-identity`: whoever else came in by the password alone is out.
+                session::end_others(tx, desk, &standing.session).await?;
+                let step = raised(tx, desk, self.ticket, standing, typed.device).await?;
+                Ok(Step { result: step.result.and(Ok("FactorEnrolled")), ..step })
             }
             Err(rule) => Ok(self.again(rule, Notice::WrongCode)),
         }

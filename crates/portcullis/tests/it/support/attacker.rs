@@ -3,6 +3,7 @@
 //! own answer.
 
 use std::fmt::Write as _;
+use std::net::TcpListener;
 
 use portcullis_core::time::Clock;
 
@@ -15,6 +16,8 @@ use super::{forge, frames, seed};
 /// The attacker, and the canary beside.
 pub(crate) struct Attacker<'s> {
     server: &'s Server,
+    /// An address that tokens name, and that nobody may call.
+    silent: TcpListener,
     canary: Wire,
     canaries: usize,
 }
@@ -29,7 +32,14 @@ struct Attempt<'a> {
 impl<'s> Attacker<'s> {
     /// Against a server.
     pub(crate) fn new(server: &'s Server) -> Attacker<'s> {
-        Attacker { server, canary: server.connect(server.ports.api), canaries: 0 }
+        let silent = TcpListener::bind(("127.0.0.1", super::ports::free())).expect("a port");
+        silent.set_nonblocking(true).expect("set");
+        Attacker { server, silent, canary: server.connect(server.ports.api), canaries: 0 }
+    }
+
+    /// Whether nobody called the address that must stay silent.
+    pub(crate) fn stayed_silent(&self) -> bool {
+        self.silent.accept().is_err()
     }
 
     /// Tries every spelling of an attack; what came out otherwise than it must, in words.
@@ -56,7 +66,8 @@ impl<'s> Attacker<'s> {
         self.sing(said);
         let begun = self.server.upstream.begun() - begun - 2;
         let seen: Vec<Seen> = self.server.upstream.take();
-        let foreign: Vec<&Seen> = seen.iter().filter(|seen| !seen.line.contains("canary=")).collect();
+        let foreign: Vec<&Seen> =
+            seen.iter().filter(|seen| !seen.line.contains("canary=")).collect();
         for glimpse in &attack.upstream {
             let fill = |text: &str| self.fill(&attempt, text);
             look(&glimpse.clone().map(&fill), (begun, &foreign), said);
@@ -83,7 +94,8 @@ impl<'s> Attacker<'s> {
                 return Some((seed::Wall.now().unix() + offset).to_string());
             }
             Some(match name {
-                "each" => attempt.each.to_owned(),
+                // A spelling may name the other placeholders.
+                "each" => self.fill(attempt, attempt.each),
                 "token" => attempt.token.clone()?,
                 "host" => match attempt.attack.door {
                     Door::Issuer => format!("localhost:{}", ports.issuer),
@@ -98,7 +110,7 @@ impl<'s> Attacker<'s> {
                 "audience" => self.server.audience(),
                 "account" => self.server.people[0].account.clone(),
                 "upstream" => format!("127.0.0.1:{}", self.server.upstream.port),
-                "silent" => format!("127.0.0.1:{}", super::ports::free()),
+                "silent" => self.silent.local_addr().ok()?.to_string(),
                 _ => return None,
             })
         })
@@ -110,7 +122,8 @@ impl<'s> Attacker<'s> {
         let name = attempt.attack.sni.as_deref().unwrap_or("localhost");
         if !attempt.attack.http2.is_empty() {
             let lines = attempt.attack.http2.iter().map(|line| self.fill(attempt, line));
-            return (frames::ask(self.server, name, &lines.collect::<Vec<_>>()), None);
+            let lines: Vec<Vec<u8>> = lines.map(|line| corpus::unescaped(&line)).collect();
+            return (frames::ask(self.server, name, &lines), None);
         }
         let wire = match attempt.attack.door {
             Door::Api => self.server.connect_as(ports.api, name),
@@ -147,7 +160,9 @@ impl<'s> Attacker<'s> {
             Expect::Closes => wire.is_none_or(Wire::is_closed),
         };
         if !fits {
-            let reason = answer.map(|came| self.server.record(came)["reason"].to_string());
+            // By hand, HTTP/2 shows no `Request-Id` to find the record by.
+            let recorded = answer.filter(|came| !came.field("request-id").is_empty());
+            let reason = recorded.map(|came| self.server.record(came)["reason"].to_string());
             let _ = write!(said, "expected {expect:?}, came {} ({reason:?}); ", came.status);
         }
     }

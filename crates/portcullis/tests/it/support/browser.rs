@@ -204,7 +204,8 @@ pub(crate) fn hidden(page: &Answer) -> String {
 
 /// A form's bytes.
 pub(crate) fn encode(form: &[(&str, &str)]) -> String {
-    let pairs = form.iter().map(|(name, value)| format!("{}={}", form_encode(name), form_encode(value)));
+    let pairs =
+        form.iter().map(|(name, value)| format!("{}={}", form_encode(name), form_encode(value)));
     pairs.collect::<Vec<_>>().join("&")
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Attack {
     pub(crate) expect: Vec<Expect>,
     /// What the upstream must have seen: all of these.
     pub(crate) upstream: Vec<Glimpse>,
+    /// Why it still succeeds: the record then must fail, so that it is mended together with the gap.
+    pub(crate) gap: Option<String>,
 }
 
 /// Where an attack is sent.
@@ -126,6 +128,7 @@ fn take(attack: &mut Attack, key: &str, value: &str) -> Result<(), String> {
         "token-claims" => attack.token.get_or_insert_default().claims = Some(text),
         "token-shape" => attack.token.get_or_insert_default().shape = Some(text),
         "expect" => attack.expect.push(expectation(value)?),
+        "gap" => attack.gap = Some(text),
         "upstream" => attack.upstream.push(glimpse(value)?),
         _ => return Err(format!("`{key}` is no key of an attack")),
     }
@@ -195,7 +198,9 @@ fn finished(mut attack: Attack) -> Result<Attack, String> {
     if spells == attack.each.is_empty() {
         return Err(format!("`{}` has `each` without `${{each}}`, or the other way", attack.name));
     }
-    if attack.token.is_some() && !attack.bytes.contains("${token}") {
+    let placed = attack.bytes.contains("${token}")
+        || attack.each.iter().any(|spelling| spelling.contains("${token}"));
+    if attack.token.is_some() && !placed {
         take(&mut attack, "field", "Authorization: Bearer ${token}")?;
     }
     if attack.each.is_empty() {

@@ -12,15 +12,15 @@ const END_STREAM_AND_HEADERS: u8 = 5;
 
 /// Sends a head as written, a field a line (`:method GET`); the status of its answer, or `None`
 /// when the stream or the connection was ended instead.
-pub(crate) fn ask(server: &Server, name: &str, lines: &[String]) -> Option<Answer> {
+pub(crate) fn ask(server: &Server, name: &str, lines: &[Vec<u8>]) -> Option<Answer> {
     let ca = std::fs::read(server.ca_path()).expect("a CA");
     let mut wire = Wire::tls(server.ports.api, name, wire::trust(&ca, &[b"h2"])).ok()?;
     let mut block = Vec::new();
     for line in lines {
-        let (name, value) = line.split_once(' ').unwrap_or((line, ""));
+        let space = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
         block.push(0);
-        text(&mut block, name);
-        text(&mut block, value);
+        text(&mut block, &line[..space]);
+        text(&mut block, line.get(space + 1..).unwrap_or_default());
     }
     // RFC 9113 §3.4: the preface, then our (empty) settings.
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
@@ -39,10 +39,10 @@ pub(crate) fn ask(server: &Server, name: &str, lines: &[String]) -> Option<Answe
     }
 }
 
-fn text(block: &mut Vec<u8>, text: &str) {
+fn text(block: &mut Vec<u8>, text: &[u8]) {
     let length = u8::try_from(text.len()).ok().filter(|length| *length < 127);
     block.push(length.expect("short texts only"));
-    block.extend_from_slice(text.as_bytes());
+    block.extend_from_slice(text);
 }
 
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {

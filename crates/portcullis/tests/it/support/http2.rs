@@ -27,7 +27,9 @@ pub(crate) async fn connect(server: &Server) -> Connection {
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let executor = TokioExecutor::new();
     let (sender, connection) =
-        hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.expect("HTTP/2");
+        hyper::client::conn::http2::handshake(executor, TokioIo::new(stream))
+            .await
+            .expect("HTTP/2");
     tokio::spawn(connection);
     sender
 }

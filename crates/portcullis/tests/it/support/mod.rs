@@ -26,6 +26,21 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// Looks until what is seen has not changed for many looks; what it is then.
+pub(crate) fn still<T: PartialEq>(what: &str, mut look: impl FnMut() -> T) -> T {
+    let (mut last, mut same) = (look(), 0);
+    wait_for(&format!("{what} to stand still"), || {
+        let now = look();
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        (same >= STILL).then_some(())
+    });
+    last
+}
+
+/// Looks that must see the same.
+const STILL: usize = 30;
+
 /// Looks again and again until there is something, or the time is over.
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;

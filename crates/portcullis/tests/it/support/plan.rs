@@ -48,6 +48,7 @@ browsers = ["https://app.test"]
 "GET  /rates" = { allow = "anyone", limit = "public" }
 "POST /echo" = { allow = "anyone", public = "the tests look at what arrives", body = "32MiB", limit = "public" }
 "POST /small" = { allow = "anyone", public = "the tests send too much", body = "1KiB", limit = "public" }
+"POST /slow" = { allow = "anyone", public = "the tests do not read it", body = "64MiB", limit = "public" }
 "GET  /accounts/{account}" = { allow = "user", scope = "payments:read", limit = "normal", when = "resource.account == principal.account" }
 "POST /accounts/{account}/payments" = { allow = "user", scope = "payments:write", limit = "normal", when = "resource.account == principal.account" }
 "POST /settlements" = { allow = "service:ledger", scope = "payments:settle", limit = "wide" }

@@ -12,7 +12,8 @@ static NEXT: AtomicU16 = AtomicU16::new(0);
 /// A free port of 127.0.0.1, given to nobody else in this process.
 pub(crate) fn free() -> u16 {
     for _ in FIRST..LAST {
-        let port = FIRST + start().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (LAST - FIRST);
+        let port =
+            FIRST + start().wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (LAST - FIRST);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

@@ -86,10 +86,12 @@ pub(crate) fn sow(folder: &Path, issuer: &str, people: usize) -> Seeds {
     let mut kek = [0; 32];
     entropy.fill(&mut kek);
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(data.join("kek")).expect("a file");
+    let mut file =
+        options.write(true).create_new(true).mode(0o600).open(data.join("kek")).expect("a file");
     std::io::Write::write_all(&mut file, &kek).expect("written");
     let sealer = Sealer::new(vec![(1, Secret::new(kek))], issuer);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let store = Store::open(&data.join("portcullis.db"), Arc::new(Revoked::new()), Arc::new(Wall))
         .expect("a store");
     let seeds = runtime.block_on(async {
@@ -107,7 +109,8 @@ async fn keys(store: &Store, sealer: &Sealer, entropy: &dyn Entropy) -> Keys {
     let records: Result<_, StoreFault> = store.read(async |tx| tx.keys().await).await;
     let records = records.expect("keys");
     let open = |usage: KeyUse| {
-        let record = records.iter().find(|record| record.usage == usage).expect("a key of each use");
+        let record =
+            records.iter().find(|record| record.usage == usage).expect("a key of each use");
         let der = sealer.open(Purpose::Sign, &record.sealed).expect("sealed by us");
         SigningKey::from_pkcs8(record.algorithm, der.expose()).expect("a key")
     };

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use super::plan::{Plan, Ports, binary};
 use super::seed::{self, Keys, Person};
 use super::upstream::Upstream;
-use super::wire::{self, Answer, Wire};
 use super::wait_for;
+use super::wire::{self, Answer, Wire};
 
 /// A running server with all that is around it.
 pub(crate) struct Server {
@@ -36,8 +36,7 @@ impl Server {
         std::fs::write(folder.path().join("portcullis.toml"), plan.config(ports, upstream.port))
             .expect("a config");
         let (people, keys) = (seeds.people, seeds.keys);
-        let mut server =
-            Server { ports, upstream, people, keys, folder, child: None, trust: None };
+        let mut server = Server { ports, upstream, people, keys, folder, child: None, trust: None };
         server.run();
         server
     }
@@ -75,9 +74,14 @@ impl Server {
         child.wait().expect("ended");
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().expect("running").id()
+    }
+
     /// Sends a signal by name, as in `TERM`.
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.as_ref().expect("running").id().to_string();
+        let id = self.id().to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill is there");
         assert!(sent.success());
     }
@@ -152,7 +156,8 @@ impl Server {
     /// A page of the health listener; `None` while nothing listens.
     pub(crate) fn health(&self, page: &str) -> Option<Answer> {
         let mut wire = Wire::plain(self.ports.health).ok()?;
-        let request = format!("GET {page} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {page} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         wire.send(request.as_bytes()).ok()?;
         wire.answer()
     }

@@ -8,6 +8,8 @@ pub(crate) struct Source {
     /// From the root, with `/`.
     pub(crate) path: String,
     pub(crate) text: String,
+    /// Whether it is compiled for tests alone.
+    is_test: bool,
 }
 
 /// A function as its lines say.
@@ -27,8 +29,16 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// Folders that hold what is made, not written.
-const MADE: [&str; 8] =
-    ["target", ".git", "node_modules", "__pycache__", ".venv", "portcullis-demo", "portcullis-demo-tour", "corpus"];
+const MADE: [&str; 8] = [
+    "target",
+    ".git",
+    "node_modules",
+    "__pycache__",
+    ".venv",
+    "portcullis-demo",
+    "portcullis-demo-tour",
+    "corpus",
+];
 
 /// Every text file of the tree; binary ones and made ones are left out.
 pub(crate) fn all() -> Vec<Source> {
@@ -46,12 +56,37 @@ pub(crate) fn all() -> Vec<Source> {
             } else if let Ok(text) = std::fs::read_to_string(&path) {
                 let within = path.strip_prefix(&root).expect("below the root");
                 let path = within.to_string_lossy().replace('\\', "/");
-                sources.push(Source { path, text });
+                let is_test = path.contains("/tests/") || path.ends_with("_tests.rs");
+                sources.push(Source { path, text, is_test });
             }
         }
     }
     sources.sort_by(|a, b| a.path.cmp(&b.path));
+    mark_tests(&mut sources);
     sources
+}
+
+/// Marks the files whose `mod` line stands behind `#[cfg(test)]`, and those below them.
+fn mark_tests(sources: &mut [Source]) {
+    let mut modules = Vec::new();
+    for source in sources.iter().filter(|source| source.is_rust()) {
+        let (folder, file) = source.path.rsplit_once('/').unwrap_or(("", &source.path));
+        let folder = match file {
+            "mod.rs" | "lib.rs" | "main.rs" => folder.to_owned(),
+            file => format!("{folder}/{}", file.trim_end_matches(".rs")),
+        };
+        for after in source.text.split("#[cfg(test)]\n").skip(1) {
+            let line = after.lines().next().unwrap_or_default().trim();
+            let name = line.split("mod ").nth(1).and_then(|name| name.strip_suffix(';'));
+            modules.extend(name.map(|name| format!("{folder}/{name}")));
+        }
+    }
+    for source in sources {
+        let below = |module: &String| {
+            source.path == format!("{module}.rs") || source.path.starts_with(&format!("{module}/"))
+        };
+        source.is_test |= modules.iter().any(below);
+    }
 }
 
 impl Source {
@@ -62,11 +97,7 @@ impl Source {
 
     /// Whether it holds nothing but tests.
     pub(crate) fn is_test(&self) -> bool {
-        let file = self.path.rsplit('/').next().unwrap_or_default();
-        self.path.contains("/tests/")
-            || self.path.contains("/trial/")
-            || file.ends_with("_tests.rs")
-            || matches!(file, "tests.rs" | "testing.rs" | "golden.rs" | "attacks.rs" | "interleaved.rs")
+        self.is_test
     }
 
     /// The code before the tests at the bottom; all of it in a file of tests.
@@ -92,7 +123,8 @@ fn begins_function(line: &str) -> bool {
         return false;
     }
     let before = line.split("fn ").next().unwrap_or_default();
-    let qualifiers = ["pub", "pub(crate)", "pub(super)", "async", "const", "unsafe", "extern", "\"C\""];
+    let qualifiers =
+        ["pub", "pub(crate)", "pub(super)", "async", "const", "unsafe", "extern", "\"C\""];
     line.contains("fn ") && before.split_whitespace().all(|word| qualifiers.contains(&word))
 }
 
@@ -101,10 +133,16 @@ fn begins_function(line: &str) -> bool {
 fn function(lines: &[&str]) -> Option<Function> {
     let first = lines.first()?;
     let indent = first.len() - first.trim_start().len();
-    let name: String = first.split("fn ").nth(1)?.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let name: String = first
+        .split("fn ")
+        .nth(1)?
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect();
     let one_line = first.trim_end().ends_with('}') || first.trim_end().ends_with(';');
     let closing = format!("{}}}", " ".repeat(indent));
-    let last = if one_line { 0 } else { lines.iter().position(|line| line.trim_end() == closing)? };
+    let last =
+        if one_line { 0 } else { lines.iter().position(|line| line.trim_end() == closing)? };
     let text = lines[..=last].join("\n");
     let signature = parameters(&text);
     let parameters = split(&signature).into_iter().filter(|parameter| !is_self(parameter)).count();

@@ -33,7 +33,7 @@ impl Seen {
 /// Bytes of a body that are kept.
 const KEPT: usize = 64 * 1024;
 /// How many bytes `big` sends.
-pub(crate) const BIG: usize = 20 * 1024 * 1024;
+pub(crate) const BIG: usize = 32 * 1024 * 1024;
 
 /// The upstream.
 #[derive(Clone)]
@@ -46,6 +46,7 @@ pub(crate) struct Upstream {
 struct Shared {
     seen: Mutex<Vec<Seen>>,
     begun: AtomicUsize,
+    sent: AtomicUsize,
     released: Mutex<Release>,
     release: Condvar,
 }
@@ -88,6 +89,11 @@ impl Upstream {
         self.shared.begun.load(Ordering::SeqCst)
     }
 
+    /// Bytes of big answers that have been got rid of.
+    pub(crate) fn sent(&self) -> usize {
+        self.shared.sent.load(Ordering::SeqCst)
+    }
+
     /// Lets the slow answers go.
     pub(crate) fn release(&self) {
         *self.shared.released.lock().unwrap_or_else(PoisonError::into_inner) = Release::Free;
@@ -117,11 +123,13 @@ fn converse(shared: &Shared, stream: TcpStream) {
         let page = target.split('?').next().unwrap_or_default().rsplit('/').next();
         let page = page.unwrap_or_default().to_owned();
         if page == "slow" {
-            // Noted before it is answered, so that a test knows that it is on its way.
+            // Noted before it is answered, so that a test knows that it is on its way; and not read
+            // on, so that whoever sends must wait.
             shared.note(seen.clone());
             shared.wait();
             let slow = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nslow";
-            if out.write_all(slow.as_bytes()).is_err() {
+            let read = body(&mut input, &mut seen);
+            if read.is_none() || out.write_all(slow.as_bytes()).is_err() {
                 return;
             }
             continue;
@@ -131,7 +139,7 @@ fn converse(shared: &Shared, stream: TcpStream) {
             return;
         }
         shared.note(seen.clone());
-        if answer(&mut out, &page, &seen).is_err() {
+        if answer(shared, &mut out, (&page, &seen)).is_err() {
             return;
         }
     }
@@ -201,12 +209,20 @@ fn take(input: &mut BufReader<TcpStream>, seen: &mut Seen, length: usize) -> Opt
     Some(())
 }
 
-fn answer(out: &mut TcpStream, page: &str, seen: &Seen) -> std::io::Result<()> {
+fn answer(
+    shared: &Shared,
+    out: &mut TcpStream,
+    (page, seen): (&str, &Seen),
+) -> std::io::Result<()> {
     match page {
         "big" => {
             write!(out, "HTTP/1.1 200 OK\r\ncontent-length: {BIG}\r\n\r\n")?;
             let piece = vec![b'b'; 64 * 1024];
-            (0..BIG / piece.len()).try_for_each(|_| out.write_all(&piece))
+            (0..BIG / piece.len()).try_for_each(|_| {
+                out.write_all(&piece)?;
+                shared.sent.fetch_add(piece.len(), Ordering::SeqCst);
+                Ok(())
+            })
         }
         "rude" => out.write_all(
             b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nPortcullis-Identity: mine\r\n\

@@ -1,0 +1,324 @@
+//! Our own pages without a socket: cookies, origins, the table, and what a page says of itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use portcullis_core::entropy::SeededEntropy;
+use portcullis_core::hash::TableKey;
+use portcullis_core::limit::{Limit, LocalCounters};
+use portcullis_core::revocation::Revoked;
+use portcullis_core::scope::Scopes;
+use portcullis_core::secret::Secret;
+use portcullis_core::time::{FrozenClock, Timestamp};
+use portcullis_core::web::{Address, Origin};
+use portcullis_gateway::house::{HouseAnswer, HouseRequest};
+use portcullis_identity::login::Identity;
+use portcullis_identity::outcome::{
+    ConsentPage, CookieChange, Notice, Outcome, PasswordPage, Show,
+};
+use portcullis_identity::parts::Parts;
+use portcullis_identity::settings::{ApiTarget, Require, Settings, Throttles};
+use portcullis_store::database::Store;
+
+use super::{cookies, dispatch, login_pages, page, table};
+
+const ISSUER: &str = "https://login.example";
+
+fn request(page: &'static str) -> HouseRequest {
+    HouseRequest {
+        page,
+        method: http::Method::POST,
+        authority: "login.example".into(),
+        path: "/".into(),
+        query: None,
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        ip: "192.0.2.1".parse().expect("an address"),
+        request_id: "r_1".into(),
+        token: None,
+    }
+}
+
+fn with(mut request: HouseRequest, fields: &[(&'static str, &'static [u8])]) -> HouseRequest {
+    for (name, value) in fields {
+        request.headers.append(*name, HeaderValue::from_bytes(value).expect("a value"));
+    }
+    request
+}
+
+const FORM: (&str, &[u8]) = ("content-type", b"application/x-www-form-urlencoded");
+
+async fn world() -> (Identity, Store) {
+    let clock = Arc::new(FrozenClock::at(Timestamp::from_unix(1_800_000_000)));
+    let store = Store::in_memory(Arc::new(Revoked::new()), clock.clone()).expect("a store");
+    let entropy = Arc::new(SeededEntropy::new(3));
+    let limit = || Limit::parse("1000/min per ip, burst 1000").expect("a limit");
+    let settings = Settings {
+        issuer: Address::parse(ISSUER).expect("an issuer"),
+        issuer_text: ISSUER.into(),
+        clients: Default::default(),
+        scope_words: Default::default(),
+        apis: vec![ApiTarget {
+            audience: "https://api.example/v1".into(),
+            name: "payments".into(),
+            scopes: Scopes::parse("payments:read").expect("scopes"),
+        }],
+        require: Require::Everyone,
+        attributes: Vec::new(),
+        throttles: Throttles {
+            account_device: limit(),
+            account: limit(),
+            address: limit(),
+            otp: limit(),
+        },
+    };
+    let parts = Parts {
+        store: store.clone(),
+        clock,
+        counters: Arc::new(LocalCounters::new(TableKey::mint(&*entropy), 64)),
+        entropy,
+        ring: vec![(1, Secret::new([7; 32]))],
+        settings,
+    };
+    (Identity::start(parts).await.expect("starts"), store)
+}
+
+fn reason(answer: &HouseAnswer) -> &str {
+    answer.outcome.as_ref().err().map_or("-", String::as_str)
+}
+
+fn field<'a>(answer: &'a HouseAnswer, name: &str) -> &'a str {
+    answer.response.headers().get(name).map_or("", |value| value.to_str().expect("text"))
+}
+
+fn body(answer: &HouseAnswer) -> &str {
+    std::str::from_utf8(answer.response.body()).expect("text")
+}
+
+fn shown(show: Show) -> HouseAnswer {
+    login_pages::show(Outcome {
+        show,
+        cookies: Vec::new(),
+        event: "login.test",
+        outcome: Ok("Test".into()),
+        caller: None,
+        client: None,
+        retry_after: None,
+    })
+}
+
+fn session(fields: &[(&'static str, &'static [u8])]) -> Option<String> {
+    let request = with(request("login"), fields);
+    cookies::presented(&request).session.map(|session| session.expose().clone())
+}
+
+#[test]
+fn a_cookie_is_read_by_its_exact_name_and_only_when_it_stands_once() {
+    let read = |value: &'static [u8]| session(&[("cookie", value)]);
+    assert_eq!(read(b"a=b; __Host-pc-session=x; c=d").as_deref(), Some("x"));
+    for (value, why) in [
+        (&b"__Host-pc-session=x; __Host-pc-session=y"[..], "twice"),
+        (b"__Host-pc-session=x; __Host-pc-session=x", "twice the same"),
+        (b"__host-pc-session=x", "another case"),
+        (b"pc-session=x", "no prefix"),
+        (b" __Host-pc-session=x", "a blank before it"),
+        (b"__Host-pc-session =x", "a blank behind it"),
+        (b"__Host-pc-session", "no value"),
+        (b"\xff; __Host-pc-session=x", "not text"),
+        (b"", "nothing"),
+    ] {
+        assert_eq!(read(value), None, "{why}");
+    }
+    // HTTP/2 may split the field; that is still one list.
+    let two = [("cookie", &b"a=b"[..]), ("cookie", b"__Host-pc-session=x")];
+    assert_eq!(session(&two).as_deref(), Some("x"));
+    let twice = [("cookie", &b"__Host-pc-session=y"[..]), ("cookie", b"__Host-pc-session=x")];
+    assert_eq!(session(&twice), None);
+}
+
+#[test]
+fn a_cookie_is_written_with_all_that_its_prefix_demands() {
+    let written = |value: &str, max_age_s| {
+        let value = Secret::new(value.to_owned());
+        cookies::written(&CookieChange { name: "__Host-pc-tx", value, max_age_s })
+    };
+    let whole = "__Host-pc-tx=v; Path=/; Secure; HttpOnly; SameSite=Lax";
+    assert_eq!(written("v", None), whole);
+    assert_eq!(written("v", Some(60)), format!("{whole}; Max-Age=60"));
+    assert!(written("", Some(60)).ends_with("; Max-Age=0"), "removed");
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_is_refused_before_it_is_read() {
+    let (identity, store) = world().await;
+    for (fields, expected) in [
+        (&[("origin", &b"https://login.example"[..])][..], "StateMissing"),
+        (&[("sec-fetch-site", b"same-origin")], "StateMissing"),
+        (&[], "StateMissing"),
+        (&[("origin", b"https://evil.example")], "OriginForeign"),
+        (&[("origin", b"null")], "OriginForeign"),
+        (&[("origin", b"http://login.example")], "OriginForeign"),
+        (&[("origin", b"https://login.example:444")], "OriginForeign"),
+        (&[("origin", b"https://login.example.evil")], "OriginForeign"),
+        (&[("origin", b"https://badlogin.example")], "OriginForeign"),
+        (&[("origin", b"")], "OriginForeign"),
+        (&[("origin", b"\xff")], "OriginForeign"),
+        (&[("origin", b"null"), ("sec-fetch-site", b"same-origin")], "OriginForeign"),
+        (&[("sec-fetch-site", b"cross-site")], "OriginForeign"),
+        (&[("sec-fetch-site", b"same-site")], "OriginForeign"),
+        (&[("sec-fetch-site", b"none")], "OriginForeign"),
+    ] {
+        for page in ["login", "totp", "consent"] {
+            let request = with(with(request(page), &[FORM]), fields);
+            let answer = dispatch(&identity, &store, request).await;
+            assert_eq!(reason(&answer), expected, "{page} {fields:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_form_that_is_none_is_refused() {
+    let (identity, store) = world().await;
+    for (kind, body) in [
+        (&b"text/plain"[..], "state=x"),
+        (b"multipart/form-data", "state=x"),
+        (b"application/json", "{}"),
+        (FORM.1, "state=x&state=y"),
+        (FORM.1, "a=%zz"),
+        (FORM.1, "a=%00"),
+    ] {
+        let mut request = with(request("login"), &[("content-type", kind)]);
+        request.body = Bytes::from_static(body.as_bytes());
+        let answer = dispatch(&identity, &store, request).await;
+        assert_eq!((reason(&answer), answer.response.status().as_u16()), ("FormMalformed", 400));
+    }
+}
+
+#[tokio::test]
+async fn doubled_parameters_of_an_authorization_request_are_a_page() {
+    let (identity, store) = world().await;
+    let mut doubled = request("authorize");
+    doubled.query = Some("client_id=app&redirect_uri=https://a.example&redirect_uri=x".into());
+    let answer = dispatch(&identity, &store, doubled).await;
+    assert_eq!((reason(&answer), field(&answer, "location")), ("ParametersMalformed", ""));
+}
+
+#[tokio::test]
+async fn the_token_endpoint_ignores_its_query() {
+    let (identity, store) = world().await;
+    let asked = "grant_type=client_credentials&client_id=ledger";
+    let mut in_query = with(request("token"), &[FORM]);
+    in_query.query = Some(asked.into());
+    let answer = dispatch(&identity, &store, in_query).await;
+    assert_eq!(reason(&answer), "ClientUnauthenticated");
+    let mut in_body = with(request("token"), &[FORM]);
+    in_body.body = Bytes::from_static(asked.as_bytes());
+    let answer = dispatch(&identity, &store, in_body).await;
+    assert_eq!((reason(&answer), field(&answer, "cache-control")), ("ClientUnknown", "no-store"));
+    assert_eq!(field(&answer, "www-authenticate"), "Basic realm=\"portcullis\"");
+    assert_eq!(answer.response.status(), 401);
+}
+
+#[tokio::test]
+async fn doubled_parameters_of_a_token_request_are_refused() {
+    let (identity, store) = world().await;
+    for page in ["token", "revoke"] {
+        let mut doubled = with(request(page), &[FORM]);
+        doubled.body = Bytes::from_static(b"client_id=a&client_id=a");
+        let answer = dispatch(&identity, &store, doubled).await;
+        assert_eq!(reason(&answer), "ParametersMalformed", "{page}");
+        assert!(body(&answer).contains("\"invalid_request\""), "{}", body(&answer));
+    }
+}
+
+#[tokio::test]
+async fn the_issuer_never_comes_from_the_host() {
+    let (identity, store) = world().await;
+    let mut metadata = with(request("metadata"), &[("host", b"evil.example")]);
+    metadata.authority = "evil.example".into();
+    let answer = dispatch(&identity, &store, metadata).await;
+    let document: serde_json::Value = serde_json::from_str(body(&answer)).expect("JSON");
+    for member in ["issuer", "authorization_endpoint", "token_endpoint", "jwks_uri"] {
+        let value = document[member].as_str().expect("text");
+        assert!(value.starts_with(ISSUER), "{member}: {value}");
+    }
+    let mut resource = request("resource_metadata");
+    resource.authority = "evil.example".into();
+    resource.path = "/.well-known/oauth-protected-resource/v1".into();
+    let answer = dispatch(&identity, &store, resource).await;
+    assert_eq!(reason(&answer), "ResourceUnknown");
+}
+
+#[test]
+fn cors_is_where_applications_call_and_never_on_a_page() {
+    let issuer = Address::parse(ISSUER).expect("an issuer");
+    let spa = Address::parse("https://app.example").expect("an origin").origin();
+    let table = table(&issuer, &[], &[spa]);
+    let open: fn(&[Origin]) -> bool = |origins| !origins.is_empty();
+    for line in table.values().flatten() {
+        let expected = ["token", "revoke", "jwks", "metadata"].contains(&line.page);
+        assert_eq!(open(&line.cors), expected, "{}", line.page);
+    }
+}
+
+#[test]
+fn words_from_outside_are_escaped_in_every_page() {
+    const HOSTILE: &str = "\"><script>alert(1)</script>'";
+    let password = PasswordPage {
+        form_target: "https://app.example".into(),
+        sealed: HOSTILE.into(),
+        client: HOSTILE.into(),
+        login: HOSTILE.into(),
+        notice: Some(Notice::WrongPassword),
+    };
+    let consent = ConsentPage {
+        form_target: "com.app:".into(),
+        sealed: HOSTILE.into(),
+        client: HOSTILE.into(),
+        redirect_host: HOSTILE.into(),
+        scopes: vec![(HOSTILE.into(), HOSTILE.into())],
+        login: HOSTILE.into(),
+    };
+    for show in [Show::Password(password), Show::Consent(consent)] {
+        let answer = shown(show);
+        for raw in ["<script", "value=\"\">", "1)</"] {
+            assert!(!body(&answer).contains(raw), "{}", body(&answer));
+        }
+        assert!(body(&answer).contains("alert(1)"), "it is shown, as text");
+    }
+}
+
+#[test]
+fn a_page_stands_in_no_frame_and_its_form_may_reach_the_application() {
+    let page = ConsentPage {
+        form_target: "com.app:".into(),
+        sealed: "s".into(),
+        client: "app".into(),
+        redirect_host: "com.app:".into(),
+        scopes: Vec::new(),
+        login: "ada".into(),
+    };
+    let answer = shown(Show::Consent(page));
+    let policy = field(&answer, "content-security-policy");
+    for directive in
+        ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "'self' com.app:;"]
+    {
+        assert!(policy.contains(directive), "{policy}");
+    }
+    assert!(!policy.contains("script-src") && !policy.contains("unsafe"));
+    assert_eq!(field(&answer, "x-frame-options"), "DENY");
+    assert_eq!(field(&answer, "cache-control"), "no-store");
+}
+
+#[test]
+fn a_redirect_is_a_303_that_tells_nobody_where_it_came_from() {
+    let answer = shown(Show::Redirect("https://app.example/cb?code=c".into()));
+    assert_eq!(answer.response.status(), 303, "never 307, which would send the password on");
+    assert_eq!(field(&answer, "referrer-policy"), "no-referrer");
+    assert_eq!(field(&answer, "cache-control"), "no-store");
+    // What is no field value is left out, never split.
+    let mut response = page::redirect("https://app.example/\r\nset-cookie: x=y");
+    assert!(response.headers_mut().remove(header::LOCATION).is_none());
+    assert!(response.headers().get(header::SET_COOKIE).is_none());
+}

@@ -1,0 +1,94 @@
+//! The attack corpus against the real binary: every record of `tests/attacks`, in every spelling,
+//! with a canary behind each.
+
+use crate::support::attacker::Attacker;
+use crate::support::corpus::{self, Expect};
+use crate::support::plan::Plan;
+
+fn run(file: &str, least: usize) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attacks").join(file);
+    let text = std::fs::read_to_string(&path).expect("the file is there");
+    let attacks = corpus::parse(&text).unwrap_or_else(|fault| panic!("{file}: {fault}"));
+    let server = Plan::default().start();
+    let mut attacker = Attacker::new(&server);
+    let mut faults = Vec::new();
+    let mut attempts = 0;
+    for attack in &attacks {
+        attempts += attack.each.len();
+        let found = attacker.carry_out(attack);
+        match &attack.gap {
+            None => faults.extend(found),
+            Some(gap) if found.is_empty() => {
+                faults.push(format!("{}: no gap any more, take the line out: {gap}", attack.name));
+            }
+            Some(gap) => println!("{file}: known gap: {}: {gap}", attack.name),
+        }
+    }
+    assert!(attacker.stayed_silent(), "{file}: an address that a token named was called");
+    println!("{file}: {} attacks, {attempts} attempts, {} faults", attacks.len(), faults.len());
+    assert!(faults.is_empty(), "{} faults in {file}:\n{}", faults.len(), faults.join("\n"));
+    // A file that lost its records would pass too.
+    assert!(attempts >= least, "{file}: only {attempts} attempts");
+}
+
+#[test]
+fn path_host_and_routing() {
+    run("path.attack", 130);
+}
+
+#[test]
+fn headers_and_identity() {
+    run("header.attack", 90);
+}
+
+#[test]
+fn framing() {
+    run("framing.attack", 95);
+}
+
+#[test]
+fn tokens_at_the_edge() {
+    run("token.attack", 130);
+}
+
+#[test]
+fn every_file_is_run() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attacks");
+    let files = std::fs::read_dir(folder).expect("readable").flatten();
+    let files = files.filter(|file| file.path().extension().is_some_and(|ext| ext == "attack"));
+    let this = include_str!("attacks.rs");
+    for file in files {
+        let name = file.file_name().to_string_lossy().into_owned();
+        assert!(this.contains(&format!("run(\"{name}\"")), "`{name}` is run by no test");
+    }
+}
+
+#[test]
+fn a_record_that_proves_nothing_is_refused() {
+    let whole = "name: a\nwhy: b\nrequest: GET /\nexpect: status 400\nupstream: silent\n";
+    let read = corpus::parse(whole).expect("whole");
+    assert_eq!(read[0].expect, [Expect::Status(vec![400])]);
+    for key in ["name", "why", "request", "expect", "upstream"] {
+        let lines: Vec<&str> = whole.lines().filter(|line| !line.starts_with(key)).collect();
+        assert!(corpus::parse(&lines.join("\n")).is_err(), "without `{key}`");
+    }
+    for more in [
+        "colour: red",
+        "no key",
+        "each: x",
+        "expect: miracle",
+        "expect: status many",
+        "upstream: loud",
+        "token: somebody",
+        "door: back",
+    ] {
+        assert!(corpus::parse(&format!("{whole}{more}\n")).is_err(), "with `{more}`");
+    }
+}
+
+#[test]
+fn bytes_and_placeholders_are_read() {
+    assert_eq!(corpus::unescaped("a\\r\\n\\t\\0\\\\\\x7f"), b"a\r\n\t\0\\\x7f");
+    let of = |name: &str| (name == "a").then(|| "1".to_owned());
+    assert_eq!(corpus::filled("x${a}y${repeat ab 3}z", &of), "x1yabababz");
+}
