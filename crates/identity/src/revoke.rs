@@ -31,9 +31,9 @@ pub(crate) async fn answer(
             let result = client_auth::spend_alone(desk, claim).await;
             Answered { result, caller: None, client }
         }
-        Ok(Doomed::Token { jti, expires, subject }) => {
+        Ok(Doomed::Token { jti, expires, caller }) => {
             let result = revoke(desk, claim, jti, expires).await;
-            Answered { result, caller: Some(subject), client }
+            Answered { result, caller: Some(caller), client }
         }
         Err(error) => {
             let spent = client_auth::spend_alone(desk, claim).await;
@@ -47,7 +47,7 @@ enum Doomed {
     /// Nothing that is alive: RFC 7009 §2.2 answers 200 all the same.
     Nothing,
     /// One access token.
-    Token { jti: String, expires: Timestamp, subject: String },
+    Token { jti: String, expires: Timestamp, caller: String },
 }
 
 fn doomed(desk: &Desk, claim: &Claim, form: &Parameters) -> Result<Doomed, OauthError> {
@@ -72,7 +72,7 @@ fn doomed(desk: &Desk, claim: &Claim, form: &Parameters) -> Result<Doomed, Oauth
     Ok(Doomed::Token {
         jti: claims.jti.to_string(),
         expires: Timestamp::from_unix(claims.exp),
-        subject: claims.sub.clone(),
+        caller: claims.caller(),
     })
 }
 

@@ -87,6 +87,16 @@ pub struct AccessClaims {
     pub attributes: BTreeMap<String, Attribute>,
 }
 
+impl AccessClaims {
+    /// `user:u_…` or `service:ledger`: how records name whom the token speaks for.
+    pub fn caller(&self) -> String {
+        match self.kind {
+            CallerKind::User => format!("user:{}", self.sub),
+            CallerKind::Service => format!("service:{}", self.sub),
+        }
+    }
+}
+
 /// The value of a declared attribute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -21,6 +21,8 @@ use tokio::sync::watch;
 
 use crate::journey::Gateway;
 use connection::Door;
+#[cfg(test)]
+pub(crate) use connection::http1;
 use seats::Seats;
 use worker::{Listening, Post};
 

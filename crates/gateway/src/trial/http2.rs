@@ -31,7 +31,7 @@ pub(super) async fn connect(trial: &Trial) -> hyper::client::conn::http2::SendRe
     sender
 }
 
-fn at(path: &str, token: Option<&str>) -> Request<Full<Bytes>> {
+pub(super) fn at(path: &str, token: Option<&str>) -> Request<Full<Bytes>> {
     let mut request = Request::get(format!("https://api.example{path}"));
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));

@@ -8,6 +8,7 @@ mod fields;
 mod hostile;
 mod http2;
 mod limits;
+mod paced;
 mod upstream;
 
 use std::convert::Infallible;
@@ -359,7 +360,8 @@ impl Trial {
         let (mine, theirs) = tokio::io::duplex(64 * 1024);
         let service = self.service_at(from, wire);
         tokio::task::spawn_local(async move {
-            let server = hyper::server::conn::http1::Builder::new();
+            // The listener's own settings: some of them would break what is tried here.
+            let server = crate::listen::http1();
             server.serve_connection(TokioIo::new(theirs), service).await.ok();
         });
         mine

@@ -66,7 +66,7 @@ impl Stage {
         let clock = Arc::new(ShiftedClock(AtomicI64::new(0)));
         let records = std::fs::File::create(home.join("records.jsonl"))?;
         let server = Server::start(Start {
-            config: home.join("portcullis.toml"),
+            config: PathBuf::from(beside(&home.join("portcullis.toml"))),
             purpose: Purpose::Serve,
             clock: clock.clone(),
             entropy,

@@ -149,7 +149,7 @@ async fn revoke_exposed(store: &Store, request: &HouseRequest) -> HouseAnswer {
     let Some(token) = request.token.as_ref() else { return page::broken() };
     let claims = token.claims();
     let (jti, expires) = (claims.jti.clone(), Timestamp::from_unix(claims.exp));
-    let (caller, client) = (claims.sub.clone(), claims.client_id.to_string());
+    let (caller, client) = (claims.caller(), claims.client_id.to_string());
     let done: Result<u64, StoreFault> = store
         .transact(async move |tx| tx.revoke(RevocationKind::Token, jti.as_str(), expires).await)
         .await;
