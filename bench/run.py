@@ -25,6 +25,7 @@ import time
 
 import start
 import targets
+from start import ALL, USUAL
 from targets import AT, LOAD_CORE, MIX, PATH, TLS_PORT, Bench, Fault, trusting
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "3"))
@@ -139,7 +140,7 @@ def table(figures, names, modes, loads):
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     middle = {key: statistics.median(f.micros for f in found) for key, found in figures.items()}
-    peers = [name for name in names if targets.ALL[name].verifies and name != "portcullis"]
+    peers = [name for name in names if ALL[name].verifies and name != "portcullis"]
     for mode in modes:
         for way in loads:
             bare = middle.get(("bare", mode, way))
@@ -203,13 +204,13 @@ def note(text):
 def chosen(names, bench):
     kinds = []
     for name in names:
-        if name not in targets.ALL:
-            raise Fault(f"`{name}` is no target: {', '.join(targets.ALL)}")
-        missing = targets.ALL[name](bench).missing()
+        if name not in ALL:
+            raise Fault(f"`{name}` is no target: {', '.join(ALL)}")
+        missing = ALL[name](bench).missing()
         if missing:
             note(f"{name} is left out: {missing}")
         else:
-            kinds.append(targets.ALL[name])
+            kinds.append(ALL[name])
     return kinds
 
 
@@ -235,10 +236,13 @@ def report(arguments, bench):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     usual = [mode for mode in MODES if mode != "m3w"]
-    parser.add_argument("modes", nargs="*", default=usual, choices=MODES, metavar="MODE", help=", ".join(MODES))
-    parser.add_argument("--targets", default=",".join(targets.USUAL), help=", ".join(targets.ALL))
+    parser.add_argument("modes", nargs="*", metavar="MODE", help=", ".join(MODES))
+    parser.add_argument("--targets", default=",".join(USUAL), help=", ".join(ALL))
     parser.add_argument("--loads", default="h1 hot,h1 mix,h2 hot", help="h1 hot, h1 mix, h2 hot, h1 cold")
     arguments = parser.parse_args()
+    arguments.modes = arguments.modes or usual
+    if unknown := set(arguments.modes) - set(MODES):
+        parser.error(f"no such mode: {', '.join(unknown)}")
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("two cores are needed: one for the proxy, one for load and upstream")
     for program in ("wrk", "h2load", "openssl", "taskset", targets.BARE):

@@ -18,7 +18,11 @@ import tempfile
 import time
 
 import targets
+from peers import Envoy, EnvoyUncached, Haproxy
+from targets import Bare, Portcullis
 
+ALL = {kind.name: kind for kind in (Bare, Portcullis, Haproxy, Envoy, EnvoyUncached)}
+USUAL = ("bare", "portcullis", "haproxy", "envoy")
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 IDLE_S = float(os.environ.get("BENCH_IDLE_SECONDS", "10"))
 START_MS, IDLE_MIB = 100, 25
@@ -58,7 +62,7 @@ def table(kinds, bench, rounds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--targets", default="portcullis", help=", ".join(targets.ALL))
+    parser.add_argument("--targets", default="portcullis", help=", ".join(ALL))
     arguments = parser.parse_args()
     missed = []
     # An end from outside must not leave the children behind: it unwinds like any other.
@@ -69,7 +73,7 @@ def main():
             bench = targets.Bench(work)
             print(f"median of {ROUNDS} starts; written within {IDLE_S:g} s of rest\n\n{HEAD}")
             for name in arguments.targets.split(","):
-                found = rest(targets.ALL[name], bench, ROUNDS)
+                found = rest(ALL[name], bench, ROUNDS)
                 print(row(name, found), flush=True)
                 if name == "portcullis":
                     starts, rss, written, disk = found
