@@ -5,6 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 export CARGO_TERM_COLOR=never
+# Random suites run on this seed; set it to repeat a run. (A fuzz body that fails prints its own.)
+export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-$((RANDOM * 32768 + RANDOM))}
+echo "seed: PROPTEST_RNG_SEED=$PROPTEST_RNG_SEED"
 
 passed=0
 failed=0

@@ -18,7 +18,7 @@ use portcullis_core::time::Timestamp;
 use crate::authenticate::Presence;
 use crate::authorize::{Approved, Departure};
 use crate::house;
-use crate::hygiene::Cleansed;
+use crate::hygiene::{Cleansed, HygieneFault};
 use crate::journey::{Answer, Worker};
 use crate::memory::Kit;
 use crate::passport;
@@ -152,7 +152,10 @@ impl Trip<'_> {
             fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let progress = Rc::new(Progress::default());
-        let upload = Upload::capped(body, self.kit.body_max, progress.clone());
+        let mut upload = Upload::capped(body, self.kit.body_max, progress.clone());
+        if is_form(&parts.headers) {
+            upload.watch_for_override();
+        }
         Ok((Request::from_parts(parts, upload), Some(progress)))
     }
 
@@ -202,6 +205,14 @@ async fn exchange_again(
     }
 }
 
+/// Whether the body is a form, by any of its `Content-Type` fields.
+fn is_form(fields: &HeaderMap) -> bool {
+    const FORM: &[u8] = b"application/x-www-form-urlencoded";
+    fields.get_all(header::CONTENT_TYPE).iter().any(|kind| {
+        kind.as_bytes().get(..FORM.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(FORM))
+    })
+}
+
 /// A copy to repeat (RFC 9110 §9.2.2: idempotent methods alone may be repeated by themselves). Only
 /// for a connection that rested: one that was busy a moment ago is not worth the copy.
 fn spare(request: &Request<Upload>, rest: Rest) -> Option<Request<Upload>> {
@@ -220,6 +231,7 @@ fn broken(fault: UpstreamFault, progress: Option<&Progress>) -> Refusal {
     match progress.and_then(|progress| progress.cut.get()) {
         Some(Cut::TooLarge) => Refusal::BodyTooLarge,
         Some(Cut::Broken) => Refusal::BodyBroken,
+        Some(Cut::MethodOverridden) => Refusal::Hygiene(HygieneFault::MethodOverrideInForm),
         None => Refusal::Upstream(fault),
     }
 }

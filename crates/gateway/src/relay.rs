@@ -15,6 +15,7 @@ use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::hygiene::override_scan::OverrideScan;
 use crate::upstream::{Engaged, Hold, Reader};
 
 /// An upstream that sends nothing for this long in the middle of a body is given up.
@@ -188,6 +189,8 @@ pub(crate) enum Cut {
     TooLarge,
     /// The client broke off.
     Broken,
+    /// It is a form with `_method` in it.
+    MethodOverridden,
 }
 
 /// What is known of a body on its way: shared with the stage that waits for the answer.
@@ -202,17 +205,29 @@ pub(crate) struct Upload {
     body: Option<Incoming>,
     left: u64,
     progress: Option<Rc<Progress>>,
+    form: Option<OverrideScan>,
 }
 
 impl Upload {
     /// Nothing to send.
     pub(crate) fn none() -> Self {
-        Upload { body: None, left: 0, progress: None }
+        Upload { body: None, left: 0, progress: None, form: None }
     }
 
     /// Sends at most `cap` bytes.
     pub(crate) fn capped(body: Incoming, cap: u64, progress: Rc<Progress>) -> Self {
-        Upload { body: Some(body), left: cap, progress: Some(progress) }
+        Upload { body: Some(body), left: cap, progress: Some(progress), form: None }
+    }
+
+    /// The body is a form: it is broken off, never sent whole, once it overrides the method.
+    pub(crate) fn watch_for_override(&mut self) {
+        self.form = Some(OverrideScan::new());
+    }
+
+    fn overrides(&mut self, data: &[u8]) -> bool {
+        let last = self.is_end_stream();
+        let Some(scan) = &mut self.form else { return false };
+        scan.finds(data) || (last && scan.ends_found())
     }
 
     fn cut(&mut self, cut: Cut) -> Poll<Option<Result<Frame<Bytes>, RelayFault>>> {
@@ -254,6 +269,9 @@ impl Body for Upload {
                 return self.cut(Cut::TooLarge);
             };
             self.left = left;
+            if frame.data_ref().is_some_and(|data| self.overrides(data)) {
+                return self.cut(Cut::MethodOverridden);
+            }
             if self.is_end_stream() {
                 self.end();
             }

@@ -15,6 +15,9 @@ pub enum HygieneFault {
     /// `_method` in the query.
     #[error("the query overrides the method with `_method`")]
     MethodOverrideInQuery,
+    /// `_method` in a form.
+    #[error("the form overrides the method with `_method`")]
+    MethodOverrideInForm,
     /// Path and query are longer than 8 KiB.
     #[error("the target is longer than 8 KiB")]
     TargetTooLong,
@@ -121,6 +124,7 @@ impl HygieneFault {
             HygieneFault::MethodNotServed => 501,
             HygieneFault::MethodLowerCase
             | HygieneFault::MethodOverrideInQuery
+            | HygieneFault::MethodOverrideInForm
             | HygieneFault::PathEmpty
             | HygieneFault::PathAsterisk
             | HygieneFault::PathDotSegment
@@ -157,6 +161,7 @@ impl HygieneFault {
             HygieneFault::MethodLowerCase => "MethodLowerCase",
             HygieneFault::MethodNotServed => "MethodNotServed",
             HygieneFault::MethodOverrideInQuery => "MethodOverrideInQuery",
+            HygieneFault::MethodOverrideInForm => "MethodOverrideInForm",
             HygieneFault::TargetTooLong => "TargetTooLong",
             HygieneFault::PathEmpty => "PathEmpty",
             HygieneFault::PathAsterisk => "PathAsterisk",

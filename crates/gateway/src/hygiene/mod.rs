@@ -7,6 +7,7 @@
 
 pub(crate) mod fault;
 pub(crate) mod path;
+pub(crate) mod override_scan;
 pub(crate) mod authority;
 pub(crate) mod fields;
 pub(crate) mod reserved;

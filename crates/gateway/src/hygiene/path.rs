@@ -4,6 +4,7 @@
 //! nothing, matches nothing.
 
 use super::fault::HygieneFault;
+use super::override_scan::OverrideScan;
 
 /// Longest path with its query.
 pub(crate) const MAX_TARGET_BYTES: usize = 8 * 1024;
@@ -171,13 +172,8 @@ pub(crate) fn judge_query(query: &str) -> Result<(), HygieneFault> {
     if !query.bytes().fold(true, |fits, byte| fits & byte.is_ascii_graphic()) {
         return Err(HygieneFault::QueryByte);
     }
-    // Rails, Laravel, Symfony and others take `_method=DELETE` for the method.
-    let overrides = |pair: &str| {
-        let name = pair.split(['=', '[']).next().unwrap_or_default();
-        name.eq_ignore_ascii_case("_method")
-            || (name.contains('%') && decoded(name.as_bytes()).eq_ignore_ascii_case(b"_method"))
-    };
-    if query.split(['&', ';']).any(overrides) {
+    let mut scan = OverrideScan::new();
+    if scan.finds(query.as_bytes()) || scan.ends_found() {
         return Err(HygieneFault::MethodOverrideInQuery);
     }
     Ok(())

@@ -67,6 +67,33 @@ fn a_chunked_body_is_cut_at_the_cap() {
 }
 
 #[test]
+fn a_form_that_overrides_the_method_is_broken_off_wherever_it_is_cut() {
+    run(async |setup| {
+        let trial = setup.start().await;
+        let token = trial.token(&trial.user());
+        for pieces in [["a=b&_met", "hod=DELETE"], ["a=b&c=_met", "hod=DELETE"]] {
+            let mut client = trial.accept("192.0.2.7", Wire::Tls);
+            let head = format!(
+                "POST /v1/upload HTTP/1.1\r\nhost: api.example\r\nauthorization: Bearer {token}\r\n\
+                 content-type: Application/X-WWW-Form-Urlencoded; charset=utf-8\r\n\
+                 transfer-encoding: chunked\r\n\r\n"
+            );
+            client.write_all(head.as_bytes()).await.unwrap();
+            for piece in pieces {
+                let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
+                client.write_all(chunk.as_bytes()).await.unwrap();
+            }
+            client.write_all(b"0\r\n\r\n").await.unwrap();
+            let answer = read_head(&mut client).await;
+            let overrides = pieces[0].ends_with("&_met");
+            let status = if overrides { "HTTP/1.1 400" } else { "HTTP/1.1 200" };
+            assert!(answer.starts_with(status), "{answer}");
+            assert_eq!(trial.records.last().reason == "MethodOverrideInForm", overrides);
+        }
+    });
+}
+
+#[test]
 fn a_body_that_does_not_come_is_408_and_an_upstream_that_does_not_answer_504() {
     run(async |setup| {
         let trial = setup.start().await;
