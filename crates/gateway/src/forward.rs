@@ -116,6 +116,7 @@ impl Trip<'_> {
         let api = &self.kit.api;
         let uri = target(&cleansed, api.at.path(), api.upstream.address.path())?;
         let Cleansed { mut parts, body, .. } = *cleansed;
+        let body = body.take();
         let fields = &mut parts.headers;
         // Once, not twice on the way: a map that grows is hashed anew.
         fields.reserve(OURS);

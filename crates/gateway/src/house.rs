@@ -124,7 +124,7 @@ pub(crate) async fn visit(
         Presence::Unread => None,
     };
     request.headers = cleansed.parts.headers;
-    request.body = collect(cleansed.body, line.body_max).await?;
+    request.body = collect(cleansed.body.take(), line.body_max).await?;
     draft.decide();
     let (mut late, house) = (draft.hand_over(gateway), gateway.house.clone());
     let (give, taken) = tokio::sync::oneshot::channel();

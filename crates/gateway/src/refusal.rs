@@ -107,7 +107,11 @@ impl Refusal {
             }
             Hygiene(fault) => {
                 let status = status(fault.status());
-                face(status, request_code(status), "the request is not in canonical form")
+                let words = match fault.status() {
+                    421 => "this host is not served here",
+                    _ => "the request is not in canonical form",
+                };
+                face(status, request_code(status), words)
             }
             PeerLimited => face(
                 StatusCode::TOO_MANY_REQUESTS,

@@ -6,6 +6,7 @@
 //! rights.
 
 pub(crate) mod fault;
+pub(crate) mod body;
 pub(crate) mod path;
 pub(crate) mod override_scan;
 pub(crate) mod authority;
@@ -23,6 +24,8 @@ use ipnet::IpNet;
 use portcullis_core::time::Timestamp;
 
 pub use fault::HygieneFault;
+
+use body::HeldBody;
 
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
@@ -57,7 +60,7 @@ pub struct Arrived {
 /// A request that passed hygiene.
 pub struct Cleansed {
     pub(crate) parts: Parts,
-    pub(crate) body: Incoming,
+    pub(crate) body: HeldBody,
     /// Authority in lower case, without the default port.
     pub(crate) authority: Box<str>,
     /// The canonical path, as sent (escapes kept, validated).
@@ -81,6 +84,7 @@ pub(crate) fn cleanse(snapshot: &Snapshot, arrived: Arrived) -> Result<Cleansed,
         return Err(Refusal::Wire(fault));
     }
     let (mut parts, body) = arrived.request.into_parts();
+    let body = HeldBody::new(body, parts.version);
     let here = Here {
         authorities: &snapshot.authorities,
         trust_proxies: &snapshot.trust_proxies,

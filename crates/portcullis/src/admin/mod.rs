@@ -5,6 +5,7 @@ mod registration;
 pub(crate) mod socket;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use portcullis_core::client::{ClientRecord, ClientType};
@@ -75,7 +76,7 @@ pub(crate) struct Office<'o> {
     /// The time.
     pub now: Timestamp,
     /// What the file names.
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
 }
 
 /// What the file names, and commands may name too.
@@ -88,6 +89,8 @@ pub(crate) struct Facts {
     pub roles: Vec<String>,
     /// Groups.
     pub groups: Vec<String>,
+    /// Scopes that some client may be granted.
+    pub scopes: Vec<String>,
 }
 
 impl Facts {
@@ -98,6 +101,7 @@ impl Facts {
             attributes: config.identity.attributes.clone(),
             roles: config.identity.roles.clone(),
             groups: config.identity.groups.clone(),
+            scopes: config.vocabulary().scopes.clone(),
         }
     }
 }
@@ -176,6 +180,10 @@ async fn client_add(
     let id = Id::<id::Client>::parse(id)?;
     if office.facts.clients.iter().any(|known| known == id.as_str()) {
         bail!("the client `{id}` stands in the file: choose another name");
+    }
+    let scopes: Vec<String> = registration.scopes.split_whitespace().map(str::to_owned).collect();
+    if let Some(scope) = scopes.iter().find(|scope| !office.facts.scopes.contains(scope)) {
+        bail!("no line may use the scope `{scope}`: add it to [identity.scopes] with its words");
     }
     // Judged before it is kept: a registration that cannot be read back is never stored.
     registration.clone().record(&id, office.now)?;
@@ -279,9 +287,13 @@ pub(crate) async fn mark_dev(store: &Store, purpose: Purpose) -> anyhow::Result<
         None => Ok(()),
         Some(made_by) if made_by == want => Ok(()),
         Some(_) if purpose == Purpose::Dev => {
-            bail!("this data directory was not made by `--dev`: name another in `data`")
+            bail!(
+                "this data directory was not made by `--dev`: write `data = \"data-dev\"` (or another folder) in [server]"
+            )
         }
-        Some(_) => bail!("this data directory was made by `--dev`: name another in `data`"),
+        Some(_) => bail!(
+            "this data directory was made by `--dev`: write `data = \"data-dev\"` (or another folder) in [server]"
+        ),
     }
 }
 

@@ -36,9 +36,10 @@ impl World {
             attributes: vec![("level".into(), AttributeType::Integer)],
             roles: vec!["admin".into()],
             groups: vec!["staff".into()],
+            scopes: vec!["payments:read".into()],
         };
         let World { store, sealer, entropy } = self;
-        perform(&Office { store, sealer, entropy, now: NOW, facts }, command).await
+        perform(&Office { store, sealer, entropy, now: NOW, facts: facts.into() }, command).await
     }
 
     /// The words of a refusal.
@@ -106,6 +107,10 @@ async fn what_the_file_does_not_declare_is_refused() {
         (command("admin", "wheel", ("level", "1")), "group `wheel`"),
         (command("admin", "staff", ("tenant", "1")), "`tenant` is not declared"),
         (command("admin", "staff", ("level", "high")), "integer"),
+        (
+            client("jobs", Registration { scopes: "payments:raed".into(), ..service(None) }),
+            "payments:raed",
+        ),
     ] {
         let refused = world.refused(command).await;
         assert!(refused.contains(part), "{refused}");
@@ -189,7 +194,7 @@ async fn a_store_is_of_dev_or_not_for_ever() {
         mark_dev(&world.store, made).await.expect("new");
         mark_dev(&world.store, made).await.expect("the same");
         let fault = mark_dev(&world.store, opened).await.expect_err("another").to_string();
-        assert!(fault.contains("name another in `data`"), "{fault}");
+        assert!(fault.contains("in [server]"), "{fault}");
     }
 }
 

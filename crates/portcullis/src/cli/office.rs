@@ -1,7 +1,7 @@
 //! How a command reaches the store: through a running server's socket, or by opening the store
 //! itself when none runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis_core::entropy::ProviderEntropy;
@@ -23,9 +23,17 @@ use crate::server::FileRefused;
 /// A refused file, or the command's own refusal.
 pub(super) fn carry_out(path: &Path, command: Command) -> anyhow::Result<Value> {
     let clock = Arc::new(SystemClock);
-    let config = config::read(path, clock.now(), Purpose::Serve)
-        .map_err(|rejected| FileRefused(rejected.render(Colour::Never)))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let read = config::read(path, clock.now(), Purpose::Serve);
+    let config = match read {
+        Ok(config) => config,
+        Err(rejected) => {
+            // A file that a slip has broken must not keep anybody from disabling a user: a server
+            // that runs beside it knows the version in force.
+            let answer = runtime.block_on(admin::socket::ask(&data_beside(path), &command))?;
+            return answer.ok_or_else(|| FileRefused(rejected.render(Colour::Never)).into());
+        }
+    };
     let data = &config.server.data;
     if let Some(answer) = runtime.block_on(admin::socket::ask(data, &command))? {
         return Ok(answer);
@@ -40,9 +48,19 @@ pub(super) fn carry_out(path: &Path, command: Command) -> anyhow::Result<Value> 
         sealer: &sealer,
         entropy: &entropy,
         now: clock.now(),
-        facts: Facts::of(&config),
+        facts: Arc::new(Facts::of(&config)),
     };
     let answer = runtime.block_on(admin::perform(&office, command));
     store.close();
     answer
+}
+
+/// The data directory of a file that is refused: what it says, as far as it can be read, or where it
+/// is by default.
+fn data_beside(path: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let server = table.get("server").and_then(toml::Value::as_table);
+    let written = server.and_then(|server| server.get("data")).and_then(toml::Value::as_str);
+    path.parent().unwrap_or(Path::new(".")).join(written.unwrap_or("data"))
 }

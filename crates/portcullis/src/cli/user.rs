@@ -13,7 +13,7 @@ use crate::admin::Command;
 /// People.
 #[derive(Subcommand)]
 pub(crate) enum UserCommand {
-    /// Add a person; prints a one-off password, once
+    /// Add a person; prints their password, once
     Add(AddUser),
     /// List people
     List(ListUsers),

@@ -20,7 +20,7 @@ pub(super) async fn introduction(live: &Live) -> anyhow::Result<String> {
     for api in snapshot.apis.values() {
         let _ = writeln!(text, "  api    {}  ->  {}", api.audience, api.upstream.address);
     }
-    let _ = writeln!(text, "  CA     {}", local_ca::certificate_path(&live.data).display());
+    let _ = writeln!(text, "  CA     {}", local_ca::certificate_path(&live.bound.data).display());
     let known: Result<usize, StoreFault> =
         live.store.read(async |tx| Ok(tx.users("", 1).await?.len())).await;
     if known? == 0 {
@@ -38,7 +38,7 @@ async fn first_user(live: &Live) -> anyhow::Result<String> {
         entropy: &ProviderEntropy::default(),
         now: live.now(),
     };
-    let roles = live.facts()?.roles;
+    let roles = live.facts().roles.clone();
     let new = NewUser { login: FIRST.into(), roles, ..NewUser::default() };
     let added = account::add_user(&making, new).await?;
     Ok(format!("  user   {FIRST}, password {} (shown this once)\n", added.password.expose()))

@@ -94,6 +94,9 @@ fn answer(live: &Live, serves: Serves, path: &str) -> Response<Full<Bytes>> {
 /// Ready while the file on disk is the one in force: the traffic is served either way, but whoever
 /// rolls out a config must see that it did not take.
 fn ready(live: &Live) -> (StatusCode, String) {
+    if live.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, String::from("draining\n"));
+    }
     match live.refused() {
         None => (StatusCode::OK, format!("ready, generation {}\n", live.snapshot().generation)),
         Some((since, why)) => {

@@ -2,6 +2,7 @@
 //! generation. The only place that knows all crates at once.
 
 mod caps;
+mod bound;
 mod compose;
 mod dev;
 mod health;
@@ -9,6 +10,7 @@ mod watch;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +37,7 @@ use crate::config::{self, Colour, Config, Purpose, Rejected};
 use crate::files;
 use crate::house::Portal;
 use crate::journal::{self, Form, Journal};
+use bound::Bound;
 
 /// What a server is started with.
 pub(crate) struct Start {
@@ -67,7 +70,7 @@ pub(crate) struct Server {
 /// What a reload needs, shared by the watcher, the signal, the admin socket and the health page.
 pub(crate) struct Live {
     path: PathBuf,
-    data: PathBuf,
+    bound: Bound,
     purpose: Purpose,
     clock: Arc<dyn Clock>,
     pub(crate) gateway: Arc<Gateway>,
@@ -84,6 +87,10 @@ pub(crate) struct Live {
     turn: Mutex<()>,
     /// The files whose change means a reload.
     watched: Mutex<Vec<PathBuf>>,
+    /// What the file in force names.
+    facts: Mutex<Arc<admin::Facts>>,
+    /// Whether the end has begun.
+    draining: AtomicBool,
 }
 
 /// A file that was refused, as a person reads it.
@@ -121,8 +128,8 @@ impl Server {
             workers: 0,
             caps: caps::caps(),
         };
-        let (health, metrics) = (config.server.health, config.server.metrics);
-        let watched = config.watched.clone();
+        let bound = Bound::of(&config.server);
+        let (watched, facts) = (config.watched.clone(), Arc::new(admin::Facts::of(&config)));
         let reasons = reasons(start.purpose);
         let settings = compose::current(&identity);
         let stage = compose::Stage { identity: &identity, settings: &settings };
@@ -139,7 +146,7 @@ impl Server {
         let running = listen::start(gateway.clone(), listeners)?;
         let live = Arc::new(Live {
             path: start.config,
-            data: data.clone(),
+            bound: bound.clone(),
             purpose: start.purpose,
             clock: start.clock,
             gateway,
@@ -153,11 +160,13 @@ impl Server {
             refused: Mutex::default(),
             turn: Mutex::default(),
             watched: Mutex::new(watched),
+            facts: Mutex::new(facts),
+            draining: AtomicBool::new(false),
         });
         control.block_on(admin::socket::serve(live.clone(), &data))?;
         watch::start(&live)?;
         // Last: whoever is told `ready` may change the file or send a command at once.
-        control.block_on(health::serve(live.clone(), health, metrics))?;
+        control.block_on(health::serve(live.clone(), bound.health, bound.metrics))?;
         Ok(Server { identity, store, live, running, control, journal })
     }
 
@@ -210,6 +219,7 @@ impl Server {
     /// Drains and ends: no new connections, running requests within `grace`, every record written,
     /// the store closed.
     pub(crate) fn stop(self, grace: Duration) {
+        self.live.draining.store(true, Ordering::Relaxed);
         self.running.drain(grace);
         self.control.shutdown_timeout(grace);
         drop((self.identity, self.live));
@@ -252,6 +262,8 @@ impl Live {
     fn load(&self) -> Result<(), FileRefused> {
         let said = |fault: anyhow::Error| FileRefused(format!("{fault:#}"));
         let config = read(&self.path, self.purpose, self.clock.now()).map_err(said)?;
+        self.bound.holds_for(&config.server)?;
+        let facts = admin::Facts::of(&config);
         let certified = compose::certified(&config.server).map_err(said)?;
         let watched = config.watched.clone();
         let before = self.gateway.snapshot.load_full();
@@ -270,6 +282,7 @@ impl Live {
         self.identity.reload(settings);
         self.gateway.snapshot.store(Arc::new(next));
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
         // Once more: for tokens that were minted by the old version since.
         if let Err(fault) = self.control.block_on(self.revoke_clients(&narrowed)) {
             tracing::error!(%fault, clients = ?narrowed, "tokens minted during the reload live on");
@@ -300,10 +313,15 @@ impl Live {
         self.clock.now()
     }
 
-    /// What administration may name, read from the file anew: the file on disk is what the
-    /// operator means.
-    pub(crate) fn facts(&self) -> anyhow::Result<admin::Facts> {
-        Ok(admin::Facts::of(&read(&self.path, self.purpose, self.now())?))
+    /// What administration may name: what the file in force names. A bad file on disk must not keep
+    /// anybody from disabling a user.
+    pub(crate) fn facts(&self) -> Arc<admin::Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the end has begun.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     fn is_watched(&self, path: &Path) -> bool {
