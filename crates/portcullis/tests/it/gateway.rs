@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::frames;
 use crate::support::plan::Plan;
 use crate::support::server::{Server, request};
 use crate::support::upstream::BIG;
@@ -24,6 +25,16 @@ fn what_is_open_what_is_not_and_what_is_not_there() {
     let several = server.ask("DELETE /v1/settlements", &[], b"");
     let allow = several.field("allow");
     assert!(several.status == 405 && allow.contains("GET") && allow.contains("POST"), "{allow}");
+}
+
+#[test]
+fn a_refusal_over_http_2_waits_for_the_rest_of_a_body() {
+    let server = Plan::default().people(1).start();
+    let host = format!(":authority localhost:{}", server.ports.api);
+    let lines = [":method POST", ":scheme https", &host, ":path /v1/accounts/acc-0/payments"];
+    let lines = lines.map(|line| line.as_bytes().to_vec());
+    // curl 7.88 loses an answer whose stream is reset, as RFC 9113 §8.1 allows.
+    assert!(frames::keeps_stream_of_late_body(&server, &lines, b"amount=1"));
 }
 
 #[test]

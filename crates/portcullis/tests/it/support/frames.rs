@@ -4,17 +4,75 @@
 use super::server::Server;
 use super::wire::{self, Answer, Wire};
 
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
-const END_STREAM_AND_HEADERS: u8 = 5;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 
 /// Sends a head as written, a field a line (`:method GET`); the status of its answer, or `None`
 /// when the stream or the connection was ended instead.
 pub(crate) fn ask(server: &Server, name: &str, lines: &[Vec<u8>]) -> Option<Answer> {
+    let mut wire = open(server, name)?;
+    drop(wire.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &block(lines))));
+    loop {
+        match next(&mut wire)? {
+            (HEADERS, _, payload) => {
+                return Some(Answer { status: status(&payload)?, ..Answer::default() });
+            }
+            (RST_STREAM | GOAWAY, ..) => return None,
+            _ => {}
+        }
+    }
+}
+
+/// Sends a head whose body comes only after the answer; whether the answer came whole and the stream
+/// was left alone until the body had ended.
+pub(crate) fn keeps_stream_of_late_body(server: &Server, lines: &[Vec<u8>], body: &[u8]) -> bool {
+    let work = || -> Option<bool> {
+        let mut wire = open(server, "localhost")?;
+        wire.send(&frame(HEADERS, END_HEADERS, 1, &block(lines))).ok()?;
+        while !matches!(next(&mut wire)?, (HEADERS | DATA, flags, _) if flags & END_STREAM != 0) {}
+        // The answer to a ping comes after whatever the server had to say before.
+        for bytes in [
+            frame(PING, 0, 0, &[1; 8]),
+            frame(DATA, END_STREAM, 1, body),
+            frame(PING, 0, 0, &[2; 8]),
+        ] {
+            wire.send(&bytes).ok()?;
+        }
+        loop {
+            match next(&mut wire)? {
+                (RST_STREAM | GOAWAY, ..) => return Some(false),
+                (PING, _, payload) if payload == [2; 8] => return Some(true),
+                _ => {}
+            }
+        }
+    };
+    work().unwrap_or(false)
+}
+
+/// A connection with the preface and our (empty) settings on it (RFC 9113 §3.4).
+fn open(server: &Server, name: &str) -> Option<Wire> {
     let ca = std::fs::read(server.ca_path()).expect("a CA");
     let mut wire = Wire::tls(server.ports.api, name, wire::trust(&ca, &[b"h2"])).ok()?;
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    drop(wire.send(&bytes));
+    Some(wire)
+}
+
+/// The next frame: its type, flags and payload.
+fn next(wire: &mut Wire) -> Option<(u8, u8, Vec<u8>)> {
+    let head = wire.take(9)?;
+    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+    Some((head[3], head[4], wire.take(length)?))
+}
+
+fn block(lines: &[Vec<u8>]) -> Vec<u8> {
     let mut block = Vec::new();
     for line in lines {
         let space = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
@@ -22,21 +80,7 @@ pub(crate) fn ask(server: &Server, name: &str, lines: &[Vec<u8>]) -> Option<Answ
         text(&mut block, &line[..space]);
         text(&mut block, line.get(space + 1..).unwrap_or_default());
     }
-    // RFC 9113 §3.4: the preface, then our (empty) settings.
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    bytes.extend(frame(SETTINGS, 0, 0, &[]));
-    bytes.extend(frame(HEADERS, END_STREAM_AND_HEADERS, 1, &block));
-    drop(wire.send(&bytes));
-    loop {
-        let head = wire.take(9)?;
-        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-        let payload = wire.take(length)?;
-        match head[3] {
-            HEADERS => return Some(Answer { status: status(&payload)?, ..Answer::default() }),
-            RST_STREAM | GOAWAY => return None,
-            _ => {}
-        }
-    }
+    block
 }
 
 fn text(block: &mut Vec<u8>, text: &[u8]) {
