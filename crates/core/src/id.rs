@@ -47,6 +47,8 @@ kinds! {
     Device = "d_" "device";
     /// A user's factor.
     Credential = "f_" "credential";
+    /// An API key of a service client.
+    ApiKey = "k_" "API key";
 }
 
 /// Longest id accepted from outside, in bytes.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::hash;
+use crate::jose::claims::{AccessClaims, Actor, CallerKind};
 use crate::time::Timestamp;
 
 /// What an entry kills.
@@ -92,6 +93,27 @@ impl Marks {
         let all = std::iter::once(mark(RevocationKind::All, ""));
         let named = things.iter().map(|(kind, value)| mark(*kind, value));
         Marks { rev, marks: named.chain(all).collect() }
+    }
+
+    /// The marks of one of our access tokens, signed by the key `kid` (none when it is opaque): the
+    /// one list of what kills a token, for the gateway, for introspection and for token exchange.
+    pub fn of(claims: &AccessClaims, kid: Option<&str>) -> Self {
+        let mut things = vec![
+            (RevocationKind::Token, claims.jti.as_str()),
+            (RevocationKind::Subject, claims.sub.as_str()),
+            (RevocationKind::Client, claims.client_id.as_str()),
+        ];
+        things.extend(claims.gid.as_ref().map(|gid| (RevocationKind::Grant, gid.as_str())));
+        things.extend(claims.sid.as_ref().map(|sid| (RevocationKind::Session, sid.as_str())));
+        things.extend(kid.map(|kid| (RevocationKind::Key, kid)));
+        let groups = claims.groups.iter().chain(&claims.roles);
+        things.extend(groups.map(|group| (RevocationKind::Group, group.as_str())));
+        // A token that was exchanged (RFC 8693) names other clients than its own: the service that
+        // it speaks for, and those that act. It must not outlive any of them.
+        let service = (claims.kind == CallerKind::Service).then_some(claims.sub.as_str());
+        let actors = claims.act.iter().flat_map(Actor::chain).chain(service);
+        things.extend(actors.map(|client| (RevocationKind::Client, client)));
+        Marks::collect(claims.rev, &things)
     }
 }
 
@@ -274,6 +296,40 @@ mod tests {
         for (position, one) in marks.iter().enumerate() {
             assert!(!marks[..position].contains(one), "marks of two kinds are equal");
         }
+    }
+
+    #[test]
+    fn a_token_dies_by_each_thing_that_it_names() {
+        let claims = serde_json::json!({
+            "iss": "https://login.example", "sub": "ledger", "aud": "https://api.example",
+            "exp": 2, "iat": 1, "jti": "t_1", "client_id": "middle", "scope": "a",
+            "kind": "service", "rev": 1, "sid": "s_1", "gid": "g_1", "roles": ["admin"],
+            "groups": ["staff"], "act": { "sub": "near", "act": { "sub": "far" } },
+        });
+        let claims: AccessClaims = serde_json::from_value(claims).expect("claims");
+        for (kind, value) in [
+            (Token, "t_1"),
+            (Grant, "g_1"),
+            (Session, "s_1"),
+            (Subject, "ledger"),
+            (Client, "middle"),
+            (Client, "ledger"),
+            (Client, "near"),
+            (Client, "far"),
+            (Group, "admin"),
+            (Group, "staff"),
+            (Key, "k1"),
+            (All, ""),
+        ] {
+            let revoked = Revoked::new();
+            revoked.publish(&[entry(2, kind, value)], NOW);
+            assert!(revoked.kills(&Marks::of(&claims, Some("k1"))), "{kind:?} {value}");
+            let later = AccessClaims { rev: 2, ..claims.clone() };
+            assert!(!revoked.kills(&Marks::of(&later, Some("k1"))), "{kind:?} {value}");
+        }
+        let revoked = Revoked::new();
+        revoked.publish(&[entry(2, Key, "k1"), entry(2, Client, "other")], NOW);
+        assert!(!revoked.kills(&Marks::of(&claims, None)));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 use crate::entropy::Entropy;
-use crate::hash::hmac_sha256;
+use crate::hash::{hmac_sha256, same};
 use crate::jose::base64url;
 use crate::secret::Secret;
 
@@ -25,16 +25,31 @@ pub enum Purpose {
     Nonce,
     /// TOTP secrets and other fields at rest.
     Field,
+    /// Pushed authorization requests (RFC 9126).
+    Par,
+    /// The MAC of refresh tokens.
+    Refresh,
+    /// Opaque access tokens.
+    Opaque,
+    /// Pairwise subjects (OpenID Connect Core §8.1): never rotated, see [`Sealer::mac_oldest`].
+    Pairwise,
+    /// The MAC of API keys.
+    Key,
 }
 
 impl Purpose {
-    const ALL: [Purpose; 6] = [
+    const ALL: [Purpose; 11] = [
         Purpose::Sign,
         Purpose::Code,
         Purpose::Login,
         Purpose::Cookie,
         Purpose::Nonce,
         Purpose::Field,
+        Purpose::Par,
+        Purpose::Refresh,
+        Purpose::Opaque,
+        Purpose::Pairwise,
+        Purpose::Key,
     ];
 
     /// The word that is hashed into the key. Never reuse one that has left.
@@ -46,6 +61,11 @@ impl Purpose {
             Purpose::Cookie => "cookie",
             Purpose::Nonce => "nonce",
             Purpose::Field => "field",
+            Purpose::Par => "par",
+            Purpose::Refresh => "refresh",
+            Purpose::Opaque => "opaque",
+            Purpose::Pairwise => "pairwise",
+            Purpose::Key => "key",
         }
     }
 }
@@ -61,7 +81,7 @@ pub struct Sealer {
 /// The keys derived of one key of the ring, each made ready once.
 struct Generation {
     id: u32,
-    keys: Vec<(Purpose, LessSafeKey)>,
+    keys: Vec<(Purpose, LessSafeKey, Secret<[u8; 32]>)>,
 }
 
 /// A text that no key of ours opens: forged, damaged, of another purpose or issuer. One answer for
@@ -121,6 +141,26 @@ impl Sealer {
         Ok(Secret::new(body))
     }
 
+    /// HMAC-SHA-256 of bytes under a purpose's key of the ring's first generation. A sealer without
+    /// keys gives `None`.
+    pub fn mac(&self, purpose: Purpose, bytes: &[u8]) -> Option<[u8; 32]> {
+        self.ring.first()?.mac(purpose, bytes)
+    }
+
+    /// The same under the oldest generation: for what must stay the same when keys rotate (pairwise
+    /// subjects).
+    pub fn mac_oldest(&self, purpose: Purpose, bytes: &[u8]) -> Option<[u8; 32]> {
+        self.ring.last()?.mac(purpose, bytes)
+    }
+
+    /// Whether some generation made this MAC of the bytes; constant time in the MAC.
+    pub fn made(&self, purpose: Purpose, bytes: &[u8], mac: &[u8]) -> bool {
+        let fits = |generation: &Generation| {
+            generation.mac(purpose, bytes).is_some_and(|own| same(&own, mac))
+        };
+        self.ring.iter().any(fits)
+    }
+
     /// Version ‖ key id ‖ purpose ‖ issuer. The id is in it too, so that a text has one spelling
     /// even when two ids name the same key.
     fn aad(&self, purpose: Purpose, id: u32) -> Aad<Vec<u8>> {
@@ -135,13 +175,21 @@ impl Generation {
         let keys = Purpose::ALL.map(|purpose| {
             let derived = Secret::new(hmac_sha256(key.expose(), &context(purpose, issuer)));
             let key = UnboundKey::new(&AES_256_GCM_SIV, derived.expose());
-            (purpose, LessSafeKey::new(key.expect("an HMAC-SHA-256 has the 32 bytes of the key")))
+            let key = LessSafeKey::new(key.expect("an HMAC-SHA-256 has the 32 bytes of the key"));
+            // A key of its own for MACs: no key serves two algorithms.
+            let mac = Secret::new(hmac_sha256(derived.expose(), b"mac"));
+            (purpose, key, mac)
         });
         Generation { id, keys: keys.into() }
     }
 
     fn key(&self, purpose: Purpose) -> Option<&LessSafeKey> {
-        self.keys.iter().find(|(of, _)| *of == purpose).map(|(_, key)| key)
+        self.keys.iter().find(|(of, _, _)| *of == purpose).map(|(_, key, _)| key)
+    }
+
+    fn mac(&self, purpose: Purpose, bytes: &[u8]) -> Option<[u8; 32]> {
+        let (_, _, key) = self.keys.iter().find(|(of, _, _)| *of == purpose)?;
+        Some(hmac_sha256(key.expose(), bytes))
     }
 }
 

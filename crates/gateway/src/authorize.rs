@@ -174,5 +174,8 @@ fn anonymous(now: Timestamp, ip: IpAddr) -> Circumstances {
         acr: None,
         amr: Vec::new(),
         ages: Default::default(),
+        dpop: false,
+        mtls: false,
+        actors: Vec::new(),
     }
 }

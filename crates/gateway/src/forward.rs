@@ -15,7 +15,7 @@ use hyper::body::{Body, Incoming};
 
 use portcullis_core::time::Timestamp;
 
-use crate::authenticate::Presence;
+use crate::authenticate::{self, Presence};
 use crate::authorize::{Approved, Departure};
 use crate::house;
 use crate::hygiene::{Cleansed, HygieneFault};
@@ -122,7 +122,7 @@ impl Trip<'_> {
         fields.reserve(OURS);
         // RFC 9110 §10.1.1: we have answered an expectation ourselves.
         fields.remove(header::EXPECT);
-        fields.remove(header::AUTHORIZATION);
+        withhold_credentials(fields);
         withhold_cookies(fields);
         let host = match api.host {
             HostField::Upstream => self.kit.host.clone(),
@@ -168,8 +168,8 @@ impl Trip<'_> {
             now: draft.at,
         };
         match self.presence {
-            Presence::Token(known) => known.passports.show(&journey, Some(known.claims())),
-            Presence::Unread => self.kit.anonymous.show(&journey, None),
+            Presence::Token(known) => known.passports.show(&journey, || Some(known.traveller())),
+            Presence::Unread => self.kit.anonymous.show(&journey, || None),
         }
     }
 }
@@ -272,6 +272,17 @@ fn rewritten(path: &str, query: Option<&str>, at: &str, upstream: &str) -> Optio
     Some(text)
 }
 
+/// Takes out what the caller showed to us: token and proof, and an API key of ours that stands where
+/// other products look for theirs. Another's key in that field is the upstream's own matter.
+fn withhold_credentials(fields: &mut HeaderMap) {
+    fields.remove(header::AUTHORIZATION);
+    fields.remove(authenticate::DPOP);
+    let ours = |value: &HeaderValue| authenticate::looks_like_key(value.as_bytes());
+    if fields.get_all(authenticate::API_KEY).iter().any(ours) {
+        fields.remove(authenticate::API_KEY);
+    }
+}
+
 /// Takes our cookies out and joins the rest into one field (RFC 9113 §8.2.3: what HTTP/2 split must
 /// be joined before it reaches an HTTP/1.1 upstream).
 fn withhold_cookies(fields: &mut HeaderMap) {
@@ -359,7 +370,7 @@ fn is_reserved(name: &HeaderName) -> bool {
     match name.as_str() {
         "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" | "te"
         | "trailer" | "transfer-encoding" | "upgrade" | "request-id" | "ratelimit"
-        | "ratelimit-policy" => true,
+        | "ratelimit-policy" | "dpop-nonce" => true,
         name => name.starts_with("portcullis-") || name.starts_with("access-control-"),
     }
 }

@@ -14,10 +14,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
+use portcullis_core::certificate::ClientCertificate;
 use portcullis_core::jose::claims::AccessClaims;
 use portcullis_core::jose::verify::Verified;
 
-use crate::authenticate::Presence;
+use crate::api_keys::LiveKey;
+use crate::authenticate::{Exposed, Presence};
 use crate::hygiene::Cleansed;
 use crate::journey::{Answer, Gateway};
 use crate::record::{Draft, Outcome, Stage};
@@ -74,8 +76,12 @@ pub struct HouseRequest {
     pub ip: IpAddr,
     /// The `Request-Id`.
     pub request_id: Box<str>,
-    /// For `Reads::Token` lines.
+    /// For `Reads::Token` lines: one of our own, proven by all that it is bound to.
     pub token: Option<Arc<Verified<AccessClaims>>>,
+    /// An API key that was exposed (`plain_token` alone).
+    pub key: Option<Arc<LiveKey>>,
+    /// The certificate of the connection, where its host asks for one.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// The answer of a page, with what the record should say.
@@ -120,7 +126,7 @@ pub(crate) async fn visit(
     draft.stage = Stage::House;
     let mut request = request(&cleansed, line.page, draft.id.as_str());
     request.token = match presence {
-        Presence::Token(known) => Some(known.verified.clone()),
+        Presence::Token(known) => known.own().cloned(),
         Presence::Unread => None,
     };
     request.headers = cleansed.parts.headers;
@@ -171,6 +177,8 @@ fn request(cleansed: &Cleansed, page: &'static str, request_id: &str) -> HouseRe
         ip: cleansed.ip,
         request_id: request_id.into(),
         token: None,
+        key: None,
+        certificate: cleansed.connection.certificate.clone(),
     }
 }
 
@@ -198,13 +206,17 @@ pub(crate) struct Exposure<'a> {
     pub(crate) request_id: &'a str,
 }
 
-/// Has a live token revoked that arrived in clear or in a query (`1-product`, "Defaults that are
+/// Has a live token or key revoked that arrived in clear or in a query (`1-product`, "Defaults that are
 /// promises"). Waits until the revocation is in force.
 pub(crate) async fn report_exposed(
     house: &Arc<dyn House>,
     exposure: &Exposure<'_>,
-    token: Arc<Verified<AccessClaims>>,
+    exposed: Exposed,
 ) {
+    let (token, key) = match exposed {
+        Exposed::Token(token) => (Some(token), None),
+        Exposed::Key(key) => (None, Some(key)),
+    };
     let request = HouseRequest {
         page: PLAIN_TOKEN,
         method: http::Method::POST,
@@ -215,7 +227,9 @@ pub(crate) async fn report_exposed(
         body: Bytes::new(),
         ip: exposure.ip,
         request_id: exposure.request_id.into(),
-        token: Some(token),
+        token,
+        key,
+        certificate: None,
     };
     // Whatever it answers, the request that exposed the token is refused all the same.
     tokio::time::timeout(PAGE_TIMEOUT, house.answer(request)).await.ok();

@@ -9,13 +9,17 @@ use arc_swap::ArcSwap;
 use http::header::{self, HeaderName, HeaderValue};
 use portcullis_core::audit::Records;
 use portcullis_core::entropy::Entropy;
+use portcullis_core::jose::dpop::ProofDesk;
 use portcullis_core::limit::Counters;
 use portcullis_core::revocation::Revoked;
+use portcullis_core::seal::Sealer;
 use portcullis_core::time::Clock;
 
+use crate::api_keys::KeyUses;
 use crate::authenticate::{self, SlowLane};
 use crate::authorize;
 use crate::cors;
+use crate::foreign::Foreign;
 use crate::forward;
 use crate::house::House;
 use crate::hygiene::{self, Arrived};
@@ -37,6 +41,14 @@ pub struct Gateway {
     pub counters: Arc<dyn Counters>,
     /// Revocations in force.
     pub revoked: Arc<Revoked>,
+    /// Where DPoP proofs are judged: the login's too, so that a proof is good at one door once.
+    pub proofs: Arc<ProofDesk>,
+    /// What opens opaque access tokens and API keys.
+    pub sealer: Arc<Sealer>,
+    /// What is known of other issuers.
+    pub foreign: Arc<Foreign>,
+    /// When API keys were used, until the binary takes it to the store.
+    pub key_uses: KeyUses,
     /// Our own pages.
     pub house: Arc<dyn House>,
     /// Where records go.
@@ -173,6 +185,10 @@ fn finish(
 fn dress(answer: &mut Answer, draft: &mut Draft<'_>) {
     let fields = answer.headers_mut();
     fields.insert(REQUEST_ID, draft.id.value());
+    // RFC 9449 §8.2: a fresh one with each answer, so that a client never has to ask twice.
+    if let Some(nonce) = draft.nonce() {
+        fields.insert(authenticate::DPOP_NONCE, nonce);
+    }
     if let Some((policy, limit)) = draft.standing.as_ref().and_then(|standing| standing.fields()) {
         fields.insert(RATE_LIMIT_POLICY, policy);
         fields.insert(RATE_LIMIT, limit);

@@ -357,7 +357,7 @@ impl Subject {
             Per::Ip | Per::Prefix => Subject::of_address(per, ip),
             Per::Client => Subject::of(known.client().as_bytes()),
             // A service's `sub` is its client id, which cannot look like a user's (core::id).
-            Per::User | Per::Caller => Subject::of(known.claims().sub.as_bytes()),
+            Per::User | Per::Caller => Subject::of(known.subject().as_bytes()),
         }
     }
 }

@@ -14,8 +14,10 @@ use bytes::Bytes;
 use http::HeaderValue;
 use portcullis_core::limit::{Limit, policy_field};
 use portcullis_policy::compile::{AuditLevel, Operation};
+use portcullis_policy::credential::Bound;
 use portcullis_policy::table::OperationId;
 
+use crate::authenticate::Scheme;
 use crate::authorize::StandingPermits;
 use crate::hygiene::Cleansed;
 use crate::passport::Passports;
@@ -52,6 +54,8 @@ pub(crate) struct Kit {
     pub(crate) rule: Arc<str>,
     pub(crate) api: Arc<ApiRoute>,
     pub(crate) reads: Credentials,
+    /// The scheme that its challenges name.
+    pub(crate) scheme: Scheme,
     pub(crate) limits: Vec<NamedLimit>,
     pub(crate) audit: AuditLevel,
     pub(crate) timeout: Duration,
@@ -73,8 +77,10 @@ pub(crate) struct Kit {
 /// Whether an operation reads credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Credentials {
-    /// It asks for one of our access tokens.
+    /// It asks for an access token.
     Token,
+    /// For an access token or an API key (`accept = "key"`).
+    TokenOrKey,
     /// It is open to `anyone`: what is sent is not even read.
     Unread,
 }
@@ -115,12 +121,21 @@ impl Kits {
 
 fn assemble(snapshot: &Snapshot, pool: &Pool, operation: &Operation) -> Option<Kit> {
     let api = snapshot.apis.get(&operation.api)?.clone();
-    let reads = if operation.authenticates { Credentials::Token } else { Credentials::Unread };
+    let reads = match (operation.authenticates, operation.accepts_key) {
+        (false, _) => Credentials::Unread,
+        (true, false) => Credentials::Token,
+        (true, true) => Credentials::TokenOrKey,
+    };
     let authority = api.upstream.address.authority();
     Some(Kit {
         id: operation.id,
         rule: operation.rule.clone(),
         reads,
+        // RFC 9449 §7.1: where a bearer token will not do, the challenge does not ask for one.
+        scheme: match operation.bound.is_some_and(Bound::takes_dpop) {
+            true => Scheme::Dpop,
+            false => Scheme::Bearer,
+        },
         limits: limits(snapshot, operation)?,
         audit: operation.audit,
         timeout: operation.timeout,

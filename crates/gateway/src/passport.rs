@@ -9,9 +9,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use portcullis_core::jose::claims::{AccessClaims, CallerKind, PassportClaims};
+use portcullis_core::jose::claims::{AccessClaims, Actor, CallerKind, PassportClaims};
 use portcullis_core::jose::sign::SigningKey;
+use portcullis_core::scope::Scopes;
 use portcullis_core::time::Timestamp;
+use portcullis_policy::entities::Caller;
+
+use crate::api_keys::LiveKey;
 
 /// The JWT's `typ`: never accepted as an access token (RFC 8725 §3.11).
 pub(crate) const TYP: &str = "pc-id+jwt";
@@ -40,9 +44,82 @@ pub(crate) struct Journey<'a> {
     pub(crate) now: Timestamp,
 }
 
+/// Whom a passport names.
+pub(crate) struct Traveller<'a> {
+    sub: &'a str,
+    kind: CallerKind,
+    client_id: Option<&'a str>,
+    tenant: Option<&'a str>,
+    scope: Option<&'a Scopes>,
+    roles: &'a [String],
+    acr: Option<&'a str>,
+    act: Option<&'a Actor>,
+    issuer: Option<&'a str>,
+}
+
+impl<'a> Traveller<'a> {
+    /// Of a token of ours. What it is bound to (`cnf`) stays here: the upstream sees no proof.
+    pub(crate) fn of_token(claims: &'a AccessClaims) -> Self {
+        Traveller {
+            sub: &claims.sub,
+            kind: claims.kind,
+            client_id: Some(claims.client_id.as_str()),
+            tenant: claims.tenant.as_deref(),
+            scope: Some(&claims.scope),
+            roles: &claims.roles,
+            acr: claims.acr.as_deref(),
+            act: claims.act.as_ref(),
+            issuer: None,
+        }
+    }
+
+    /// Of another issuer's token: who it is here, and whose it is. Its scopes mean nothing here.
+    pub(crate) fn of_another(
+        caller: &'a Caller,
+        client_id: &'a str,
+        (issuer, act): (&'a str, Option<&'a Actor>),
+    ) -> Self {
+        let (sub, kind, tenant, roles): (&str, _, _, &[String]) = match caller {
+            Caller::User(user) => (&user.id, CallerKind::User, &user.tenant, &user.roles),
+            Caller::Service { id, tenant } => (id, CallerKind::Service, tenant, &[]),
+            Caller::Anonymous => ("", CallerKind::Service, &None, &[]),
+        };
+        Traveller {
+            sub,
+            kind,
+            client_id: Some(client_id).filter(|id| !id.is_empty()),
+            tenant: tenant.as_deref(),
+            scope: None,
+            roles,
+            acr: None,
+            act,
+            issuer: Some(issuer),
+        }
+    }
+
+    /// Of an API key: the service that it belongs to.
+    pub(crate) fn of_key(key: &'a LiveKey) -> Self {
+        Traveller {
+            sub: key.client.as_str(),
+            kind: CallerKind::Service,
+            client_id: Some(key.client.as_str()),
+            tenant: None,
+            scope: Some(&key.scopes),
+            roles: &[],
+            acr: None,
+            act: None,
+            issuer: None,
+        }
+    }
+}
+
 impl Passports {
     /// The passport for an audience: one from memory, or a new one.
-    pub(crate) fn show(&self, journey: &Journey<'_>, claims: Option<&AccessClaims>) -> HeaderValue {
+    pub(crate) fn show<'t>(
+        &self,
+        journey: &Journey<'_>,
+        traveller: impl FnOnce() -> Option<Traveller<'t>>,
+    ) -> HeaderValue {
         let now = journey.now.unix();
         let mut kept = self.0.borrow_mut();
         let mine = kept.iter().position(|one| one.audience == *journey.audience);
@@ -52,7 +129,7 @@ impl Passports {
         {
             return one.value.clone();
         }
-        let value = sign(journey, claims, now);
+        let value = sign(journey, traveller().as_ref(), now);
         let new = Kept { audience: journey.audience.clone(), minted: now, value: value.clone() };
         if let Some(place) = mine {
             kept.swap_remove(place);
@@ -64,21 +141,23 @@ impl Passports {
     }
 }
 
-fn sign(journey: &Journey<'_>, claims: Option<&AccessClaims>, now: i64) -> HeaderValue {
+fn sign(journey: &Journey<'_>, traveller: Option<&Traveller<'_>>, now: i64) -> HeaderValue {
     let passport = PassportClaims {
         iss: journey.issuer,
         aud: journey.audience,
-        sub: claims.map(|claims| claims.sub.as_str()),
-        kind: match claims.map(|claims| claims.kind) {
+        sub: traveller.map(|one| one.sub),
+        kind: match traveller.map(|one| one.kind) {
             Some(CallerKind::User) => "user",
             Some(CallerKind::Service) => "service",
             None => "anonymous",
         },
-        client_id: claims.map(|claims| claims.client_id.as_str()),
-        tenant: claims.and_then(|claims| claims.tenant.as_deref()),
-        scope: claims.map(|claims| claims.scope.to_string()),
-        roles: claims.map(|claims| claims.roles.as_slice()).unwrap_or_default(),
-        acr: claims.and_then(|claims| claims.acr.as_deref()),
+        client_id: traveller.and_then(|one| one.client_id),
+        tenant: traveller.and_then(|one| one.tenant),
+        scope: traveller.and_then(|one| one.scope).map(Scopes::to_string),
+        roles: traveller.map(|one| one.roles).unwrap_or_default(),
+        acr: traveller.and_then(|one| one.acr),
+        act: traveller.and_then(|one| one.act),
+        caller_iss: traveller.and_then(|one| one.issuer),
         iat: now,
         exp: now.saturating_add(LIFE_S),
         rid: None,
@@ -110,7 +189,7 @@ mod tests {
         let passports = Passports::default();
         let show = |audience, now| {
             let journey = Journey { key: &key, issuer: "https://login", audience, now };
-            passports.show(&journey, None)
+            passports.show(&journey, || None)
         };
         let first = show(&one, at(0));
         assert_eq!(show(&one, at(30)), first);
@@ -127,10 +206,10 @@ mod tests {
         let audience: Arc<str> = "http://127.0.0.1:3000".into();
         let journey =
             Journey { key: &key, issuer: "https://login", audience: &audience, now: at(0) };
-        let shown = payload(&Passports::default().show(&journey, None));
+        let shown = payload(&Passports::default().show(&journey, || None));
         assert_eq!(shown["kind"], "anonymous");
         assert_eq!(shown["exp"].as_i64().unwrap() - shown["iat"].as_i64().unwrap(), 60);
-        for absent in ["sub", "client_id", "scope", "roles", "rid"] {
+        for absent in ["sub", "client_id", "scope", "roles", "act", "caller_iss", "rid"] {
             assert!(shown.get(absent).is_none(), "{absent}");
         }
     }

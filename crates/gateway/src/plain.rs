@@ -1,4 +1,4 @@
-//! The plain listener: everything that arrives in clear is turned away, and a live token that did
+//! The plain listener: everything that arrives in clear is turned away, and a live token or key that did
 //! is revoked. Nothing is ever forwarded from here.
 //!
 //! Pages of ours redirect to HTTPS (so that a typed address works); API paths are refused, since a
@@ -54,19 +54,21 @@ async fn revoke_exposed(
     let bearers = parts.headers.get_all(header::AUTHORIZATION).iter();
     let bearers = bearers.filter_map(|value| authenticate::bearer_in(value.as_bytes()));
     let queried = parts.uri.query().and_then(authenticate::token_in_query);
-    for token in bearers.map(str::to_owned).chain(queried).take(MAX_CREDENTIALS) {
+    let keys = parts.headers.get_all(authenticate::API_KEY).iter();
+    let keys = keys.filter(|value| authenticate::looks_like_key(value.as_bytes()));
+    let keys = keys.filter_map(|value| value.to_str().ok());
+    let shown = bearers.chain(keys).map(str::to_owned).chain(queried);
+    for token in shown.take(MAX_CREDENTIALS) {
         let seen = authenticate::Seen { ip: draft.ip, at: draft.at };
-        let Some(verified) = authenticate::verify_exposed(worker, snapshot, seen, &token).await
-        else {
-            continue;
-        };
+        let exposed = authenticate::verify_exposed(worker, snapshot, seen, &token).await;
+        let Some(exposed) = exposed.filter(authenticate::Exposed::is_usable) else { continue };
         let exposure = Exposure {
             authority: host(parts).unwrap_or_default(),
             path: parts.uri.path(),
             ip: draft.ip,
             request_id: draft.id.as_str(),
         };
-        house::report_exposed(&worker.gateway.house, &exposure, verified).await;
+        house::report_exposed(&worker.gateway.house, &exposure, exposed).await;
     }
 }
 
@@ -94,7 +96,7 @@ fn redirect(snapshot: &Snapshot, parts: &request::Parts) -> Option<Answer> {
 }
 
 fn carries_credentials(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::AUTHORIZATION)
+    headers.contains_key(header::AUTHORIZATION) || headers.contains_key(authenticate::API_KEY)
 }
 
 fn host(parts: &request::Parts) -> Option<&str> {

@@ -18,6 +18,7 @@ use portcullis_core::jose::base64url;
 use portcullis_core::time::Timestamp;
 use portcullis_policy::compile::AuditLevel;
 
+use crate::authenticate::Scheme;
 use crate::house::HouseAnswer;
 use crate::hygiene::Arrived;
 use crate::journey::Gateway;
@@ -102,6 +103,8 @@ pub(crate) struct Draft<'g> {
     pub(crate) audit: AuditLevel,
     /// The API, once it is known: for challenges.
     pub(crate) api: Option<Arc<ApiRoute>>,
+    /// The scheme of the credential shown, or else of the challenge.
+    pub(crate) scheme: Scheme,
     /// The origin that may read the answer from a browser.
     pub(crate) cors: Option<HeaderValue>,
     /// When the decision stood.
@@ -141,6 +144,7 @@ impl<'g> Draft<'g> {
             clauses: Vec::new(),
             audit: AuditLevel::All,
             api: None,
+            scheme: Scheme::Bearer,
             cors: None,
             decided: None,
             closed: Closed::No,
@@ -150,6 +154,14 @@ impl<'g> Draft<'g> {
     /// Marks the moment of the decision.
     pub(crate) fn decide(&mut self) {
         self.decided = Some(self.gateway.clock.now());
+    }
+
+    /// The nonce for the caller's next proof (RFC 9449 §8.2), where proofs are spoken of.
+    pub(crate) fn nonce(&self) -> Option<HeaderValue> {
+        match self.scheme {
+            Scheme::Bearer => None,
+            Scheme::Dpop => HeaderValue::try_from(self.gateway.proofs.nonce(self.at)).ok(),
+        }
     }
 
     /// Writes the record.

@@ -2,15 +2,18 @@
 //! public words here and nowhere else.
 //!
 //! The variant's name is the record's reason; the answer says less (`denial::Problem`), unless the
-//! snapshot's [`Reasons`] say otherwise.
+//! snapshot's [`Reasons`] say otherwise. What is said of a credential stands in [`credential`].
+
+mod credential;
 
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use portcullis_core::denial::Problem;
-use portcullis_core::jose::jws::TokenFault;
+use portcullis_core::jose::dpop::ProofFault;
 use portcullis_policy::decide::Denial;
 
+use crate::authenticate::CredentialFault;
 use crate::guard::WireFault;
 use crate::hygiene::HygieneFault;
 use crate::journey::Answer;
@@ -18,6 +21,7 @@ use crate::record::{Draft, Outcome};
 use crate::relay::AnswerBody;
 use crate::snapshot::{Reasons, Snapshot};
 use crate::upstream::UpstreamFault;
+use credential::{Challenge, face_of, face_of_unbound, reason_of};
 
 /// A no, and by which stage.
 #[derive(Debug)]
@@ -34,13 +38,9 @@ pub enum Refusal {
     MethodNotAllowed(String),
     OriginForeign,
     /// Stage 6: the credential.
-    CredentialMissing,
-    CredentialDoubled,
-    CredentialSchemeForeign,
-    CredentialMalformed,
+    Credential(CredentialFault),
     CredentialInQuery,
     CredentialExposed,
-    Token(TokenFault),
     FailuresExhausted,
     /// Stage 7: the caller's limits.
     CallerLimited,
@@ -71,24 +71,8 @@ struct Face {
     challenge: Challenge,
 }
 
-/// What `WWW-Authenticate` says, behind scheme, realm and metadata.
-enum Challenge {
-    /// Nothing: credentials would not help.
-    None,
-    /// RFC 6750 §3.1: no error code where no credential was sent.
-    Plain,
-    /// `error="…"`.
-    Error(&'static str),
-    /// `error="insufficient_scope"` with the scope that would do.
-    Scope(String),
-}
-
 fn face(status: StatusCode, code: &'static str, detail: &'static str) -> Face {
     Face { status, code, detail, challenge: Challenge::None }
-}
-
-fn unauthorized(code: &'static str, detail: &'static str, challenge: Challenge) -> Face {
-    Face { status: StatusCode::UNAUTHORIZED, code, detail, challenge }
 }
 
 impl Refusal {
@@ -134,15 +118,10 @@ impl Refusal {
                 "origin_not_allowed",
                 "pages of this origin may not call this API",
             ),
-            CredentialMissing
-            | CredentialDoubled
-            | CredentialSchemeForeign
-            | CredentialMalformed
-            | CredentialInQuery
-            | CredentialExposed
-            | Token(_)
-            | FailuresExhausted
-            | HttpsOnly => self.face_of_credential(),
+            Credential(fault) => face_of(*fault),
+            CredentialInQuery | CredentialExposed | FailuresExhausted | HttpsOnly => {
+                self.face_of_credential()
+            }
             Denied(denial) => face_of_denial(denial),
             PermitForeign | Miswired => face(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -162,30 +141,7 @@ impl Refusal {
 
     fn face_of_credential(&self) -> Face {
         use Refusal::*;
-        let invalid = Challenge::Error("invalid_token");
         match self {
-            CredentialMissing => {
-                unauthorized("credential_missing", "an access token is needed", Challenge::Plain)
-            }
-            CredentialSchemeForeign => unauthorized(
-                "credential_missing",
-                "an access token is needed, in the scheme `Bearer`",
-                Challenge::Plain,
-            ),
-            CredentialMalformed => {
-                unauthorized("invalid_token", "the access token is malformed", invalid)
-            }
-            Token(TokenFault::Expired) => {
-                unauthorized("invalid_token", "the access token expired", invalid)
-            }
-            Token(_) => {
-                unauthorized("invalid_token", "the access token is not valid here", invalid)
-            }
-            // RFC 6750 §3.1: more than one method, or a malformed request, is `invalid_request`.
-            CredentialDoubled => Face {
-                challenge: Challenge::Error("invalid_request"),
-                ..face(StatusCode::BAD_REQUEST, "invalid_request", "send exactly one credential")
-            },
             CredentialInQuery => Face {
                 challenge: Challenge::Error("invalid_request"),
                 ..face(
@@ -244,7 +200,7 @@ impl Refusal {
         match self {
             Wire(fault) => fault.rule().to_owned(),
             Hygiene(fault) => fault.rule().to_owned(),
-            Token(fault) => format!("Token{fault:?}"),
+            Credential(fault) => reason_of(*fault),
             Denied(denial) => denial.reason.to_owned(),
             Upstream(fault) => format!("Upstream{}: {fault}", fault.name()),
             MethodNotAllowed(_) => "MethodNotAllowed".to_owned(),
@@ -256,7 +212,12 @@ impl Refusal {
     pub(crate) fn decision(&self) -> &'static str {
         use Refusal::*;
         match self {
-            PermitForeign
+            Credential(
+                CredentialFault::IssuerUnreached
+                | CredentialFault::IssuersCrowded
+                | CredentialFault::Proof(ProofFault::Crowded),
+            )
+            | PermitForeign
             | Miswired
             | Upstream(_)
             | UpstreamSlow
@@ -319,32 +280,6 @@ impl Refusal {
     }
 }
 
-impl Challenge {
-    /// RFC 6750 §3 with the `resource_metadata` of RFC 9728 §5.1.
-    fn text(&self, detail: &str, draft: &Draft<'_>) -> Option<HeaderValue> {
-        let mut text = String::from("Bearer realm=\"");
-        let api = draft.api.as_ref();
-        text.push_str(api.map_or("portcullis", |api| &api.name));
-        text.push('"');
-        match self {
-            Challenge::None => return None,
-            Challenge::Plain => {}
-            Challenge::Error(error) => {
-                text.push_str(&format!(", error=\"{error}\", error_description=\"{detail}\""));
-            }
-            Challenge::Scope(scope) => {
-                text.push_str(&format!(", error=\"insufficient_scope\", scope=\"{scope}\""));
-            }
-        }
-        if let Some(api) = api {
-            text.push_str(", resource_metadata=\"");
-            text.push_str(&api.resource_metadata);
-            text.push('"');
-        }
-        HeaderValue::from_str(&text).ok()
-    }
-}
-
 fn face_of_denial(denial: &Denial) -> Face {
     match &denial.scope_needed {
         Some(scope) => Face {
@@ -355,6 +290,7 @@ fn face_of_denial(denial: &Denial) -> Face {
                 "the access token lacks a scope for this",
             )
         },
+        None if denial.reason == "TokenUnbound" => face_of_unbound(),
         // A closed line is no place: it answers as if nothing were there.
         None if denial.reason == "Closed" => Refusal::NotFound.face(),
         None => face(StatusCode::FORBIDDEN, "forbidden", "this caller may not do this"),
@@ -411,14 +347,9 @@ mod tests {
             (NotFound, 404, "not_found"),
             (MethodNotAllowed("GET".into()), 405, "method_not_allowed"),
             (OriginForeign, 403, "origin_not_allowed"),
-            (CredentialMissing, 401, "credential_missing"),
-            (CredentialDoubled, 400, "invalid_request"),
-            (CredentialSchemeForeign, 401, "credential_missing"),
-            (CredentialMalformed, 401, "invalid_token"),
+            (Credential(CredentialFault::Missing), 401, "credential_missing"),
             (CredentialInQuery, 400, "invalid_request"),
             (CredentialExposed, 400, "credential_exposed"),
-            (Token(TokenFault::Expired), 401, "invalid_token"),
-            (Token(TokenFault::Revoked), 401, "invalid_token"),
             (FailuresExhausted, 429, "too_many_failures"),
             (CallerLimited, 429, "rate_limited"),
             (PermitForeign, 500, "internal_error"),
@@ -460,6 +391,8 @@ mod tests {
         let table = [
             (denial("ScopeMissing", Some("a")), 403, "insufficient_scope"),
             (denial("ConditionErred", None), 403, "forbidden"),
+            (denial("ActorNotNamed", None), 403, "forbidden"),
+            (denial("TokenUnbound", None), 401, "invalid_token"),
             (denial("Closed", None), 404, "not_found"),
         ];
         for (refusal, status, code) in table {

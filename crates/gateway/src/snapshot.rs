@@ -7,20 +7,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use portcullis_core::foreign::ForeignIssuer;
 use portcullis_core::jose::jwk::JwkSet;
 use portcullis_core::jose::sign::SigningKey;
 use portcullis_core::limit::Limit;
 use portcullis_core::web::{Address, Origin};
 use portcullis_policy::compile::Rules;
 
+use crate::api_keys::ApiKeys;
 use crate::house::HouseLine;
+use crate::tls::clients::ClientCa;
 
 /// One generation.
+#[derive(Clone)]
 pub struct Snapshot {
     /// Grows by one with each swap; part of every cache entry's key.
     pub generation: u64,
     /// The access rules.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
     /// Our issuer, byte for byte as tokens carry it.
     pub issuer: Arc<str>,
     /// The keys that verify our access tokens.
@@ -36,10 +40,27 @@ pub struct Snapshot {
     pub limits: HashMap<Arc<str>, Arc<Limit>>,
     /// Authorities that we answer for (421 otherwise, RFC 9110 §15.5.20).
     pub authorities: Vec<Box<str>>,
+    /// Other issuers whose tokens are taken.
+    pub issuers: Vec<Arc<ForeignIssuer>>,
+    /// The live API keys.
+    pub api_keys: Arc<ApiKeys>,
+    /// Hosts (lower case, no port) at which TLS asks for a client certificate: that of `[identity]
+    /// mtls`, and those of APIs with an operation that takes one
+    /// ([`portcullis_policy::compile::Operation::asks_certificate`]).
+    pub certificate_hosts: Vec<Box<str>>,
+    /// Whose client certificates are trusted; without it only pinned ones are good.
+    pub client_ca: Option<Arc<ClientCa>>,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trust_proxies: Vec<IpNet>,
     /// Whether answers name the reason of a refusal (`serve --dev`).
     pub reasons: Reasons,
+}
+
+impl Snapshot {
+    /// Whether a client certificate is asked for at a name (RFC 6066 §3: without case).
+    pub(crate) fn asks_certificate(&self, name: &str) -> bool {
+        self.certificate_hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
+    }
 }
 
 /// Whether refusals say why in the answer itself.

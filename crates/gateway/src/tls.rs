@@ -1,6 +1,9 @@
 //! TLS 1.3, and 1.2 with ECDHE-AEAD only; X25519MLKEM768 first; unknown SNI refused; no 0-RTT.
 //!
-//! Builds configurations and swaps certificates; opens no socket and reads no file.
+//! Builds configurations and swaps certificates; opens no socket and reads no file. What clients show
+//! of themselves is [`clients`]'s.
+
+pub mod clients;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,6 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// A certificate chain with its key for some names.
@@ -87,19 +91,39 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// A server configuration, and the handle by which its certificates can be swapped later.
+/// How the two kinds of host greet. Their tickets have keys of their own, so that a session begun at
+/// one kind is never resumed at the other.
+#[derive(Clone)]
+pub struct Handshakes {
+    /// Asks for no client certificate: every host but those of [`Handshakes::asking`], so that no
+    /// browser opens its dialogue.
+    pub(crate) quiet: Arc<ServerConfig>,
+    /// Asks for one, and goes on without.
+    pub(crate) asking: Arc<ServerConfig>,
+}
+
+/// The server configurations, and the handle by which their certificates can be swapped later.
 ///
 /// # Errors
 /// When a chain or key cannot be read or they do not belong together.
 pub fn server_config(
     certified: Vec<Certified>,
-) -> Result<(Arc<ServerConfig>, Certificates), TlsFault> {
+) -> Result<(Handshakes, Certificates), TlsFault> {
     let resolver = Arc::new(Resolver(ArcSwap::from_pointee(by_name(certified)?)));
+    let quiet = configure(&resolver, Arc::new(rustls::server::NoClientAuth))?;
+    let asking = configure(&resolver, clients::Offered::new())?;
+    Ok((Handshakes { quiet, asking }, Certificates(resolver)))
+}
+
+fn configure(
+    resolver: &Arc<Resolver>,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, TlsFault> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsFault(format!("no TLS version is available: {error}")))?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(&resolver) as Arc<dyn ResolvesServerCert>);
+        .with_client_cert_verifier(clients)
+        .with_cert_resolver(Arc::clone(resolver) as Arc<dyn ResolvesServerCert>);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // One ticket: a client rarely opens two connections at once, and each costs a kilobyte and an
     // encryption.
@@ -108,7 +132,7 @@ pub fn server_config(
         .map_err(|error| TlsFault(format!("no key for session tickets: {error}")))?;
     // RFC 8446 §8: early data can be replayed, so none is taken
     config.max_early_data_size = 0;
-    Ok((Arc::new(config), Certificates(resolver)))
+    Ok(Arc::new(config))
 }
 
 /// A client configuration for `https` upstreams: system roots, or the CA file given as PEM.
@@ -240,29 +264,32 @@ pub(crate) mod tests {
     #[test]
     fn the_first_group_is_post_quantum() {
         let (config, _) = server_config(vec![certified(&["localhost"])]).unwrap();
-        assert_eq!(handshake(&config, "localhost").unwrap(), "Some(TLSv1_3) Some(X25519MLKEM768)");
-        assert_eq!(config.max_early_data_size, 0);
-        assert_eq!(config.send_tls13_tickets, 1);
+        for config in [config.quiet, config.asking] {
+            let agreed = handshake(&config, "localhost").unwrap();
+            assert_eq!(agreed, "Some(TLSv1_3) Some(X25519MLKEM768)");
+            assert_eq!(config.max_early_data_size, 0);
+            assert_eq!(config.send_tls13_tickets, 1);
+        }
     }
 
     #[test]
     fn an_unknown_or_missing_name_is_refused() {
         let (config, _) = server_config(vec![certified(&["localhost"])]).unwrap();
         for name in ["other.example", "localhost.example", "127.0.0.1"] {
-            assert!(handshake(&config, name).unwrap_err().starts_with("server: "), "{name}");
+            assert!(handshake(&config.quiet, name).unwrap_err().starts_with("server: "), "{name}");
         }
     }
 
     #[test]
     fn certificates_are_swapped_under_a_running_configuration() {
         let (config, certificates) = server_config(vec![certified(&["other.example"])]).unwrap();
-        assert!(handshake(&config, "localhost").is_err());
+        assert!(handshake(&config.quiet, "localhost").is_err());
         certificates.replace(vec![certified(&["LOCALHOST"])]).unwrap();
-        assert!(handshake(&config, "localhost").is_ok());
+        assert!(handshake(&config.quiet, "localhost").is_ok());
         let mut broken = certified(&["localhost"]);
         broken.chain_pem = b"nothing".to_vec();
         assert!(certificates.replace(vec![broken]).is_err());
-        assert!(handshake(&config, "localhost").is_ok(), "a bad certificate must change nothing");
+        assert!(handshake(&config.quiet, "localhost").is_ok(), "a bad certificate must change nothing");
     }
 
     #[test]

@@ -56,6 +56,12 @@ pub(crate) struct Terms {
     pub(crate) session: Id<id::Session>,
     pub(crate) user: Id<id::User>,
     pub(crate) factors: FactorTimes,
+    /// The key that the code's redemption must prove (RFC 9449 §10).
+    pub(crate) dpop_jkt: Option<String>,
+    /// `authorization_details` that were agreed to (RFC 9396).
+    pub(crate) details: Vec<serde_json::Value>,
+    /// Whether the grant outlives the session: `offline_access`, or a native client.
+    pub(crate) offline: bool,
 }
 
 impl Consented {
@@ -151,6 +157,9 @@ impl AwaitingConsent {
                 session: session.id.clone(),
                 user: user.id.clone(),
                 factors: session.factors,
+                dpop_jkt: None,
+                details: Vec::new(),
+                offline: false,
             },
         };
         Ok(Done::at(checked.answer_to().with_code(&code::mint(desk, consented))))

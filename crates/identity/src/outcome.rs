@@ -1,6 +1,7 @@
 //! What a step of the login came to: what to show, which cookies to set, what to record. The words
 //! between identity and the pages.
 
+use portcullis_core::certificate::ClientCertificate;
 use portcullis_core::oauth::error::OauthError;
 use portcullis_core::secret::Secret;
 
@@ -17,6 +18,12 @@ pub struct Presented {
     pub ip: Option<std::net::IpAddr>,
     /// The `Request-Id`.
     pub request_id: String,
+    /// The authority asked: the issuer's, or that of `[identity] mtls`.
+    pub authority: String,
+    /// Each value of the `DPoP` field.
+    pub dpop: Vec<Secret<String>>,
+    /// The client certificate of the connection.
+    pub certificate: Option<std::sync::Arc<ClientCertificate>>,
 }
 
 /// A cookie to set (all are `__Host-`, Secure, HttpOnly, SameSite=Lax, Path=/).
@@ -45,6 +52,55 @@ pub enum Show {
     Refused(PageRefusal),
     /// Signed in without a client's request (the account page comes later).
     Nothing,
+    /// A form that the browser posts to the client by itself (`response_mode=form_post`).
+    FormPost(FormPostPage),
+    /// Ask which device (RFC 8628 §3.3).
+    DeviceCode(DeviceCodePage),
+    /// The device was answered.
+    DeviceAnswered(DeviceAnswer),
+    /// Ask whether to sign out (RP-Initiated Logout §2).
+    Logout(LogoutPage),
+    /// Signed out.
+    LoggedOut,
+}
+
+/// A form that posts itself (OAuth 2.0 Form Post Response Mode §2).
+pub struct FormPostPage {
+    /// Where to: the client's redirect.
+    pub action: String,
+    /// Names and values.
+    pub fields: Vec<(&'static str, String)>,
+    /// Its CSP source.
+    pub form_target: String,
+}
+
+/// The page that asks for a user code.
+pub struct DeviceCodePage {
+    /// Prefilled from `verification_uri_complete`; never submitted by itself.
+    pub user_code: String,
+    /// What went wrong before.
+    pub notice: Option<Notice>,
+}
+
+/// What a device was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceAnswer {
+    /// It may go on.
+    Approved,
+    /// It was refused.
+    Denied,
+}
+
+/// The page that asks before it signs out.
+pub struct LogoutPage {
+    /// The state: a hidden field.
+    pub sealed: String,
+    /// Who is signed in.
+    pub login: String,
+    /// The app that asks, if one did.
+    pub client: Option<String>,
+    /// The CSP source of where it ends.
+    pub form_target: Option<String>,
 }
 
 /// The password page.
@@ -104,6 +160,12 @@ pub struct ConsentPage {
     pub redirect_host: String,
     /// Scope and its words.
     pub scopes: Vec<(String, String)>,
+    /// `authorization_details`: the type's words, and each member with its value, for people.
+    pub details: Vec<(String, Vec<(String, String)>)>,
+    /// The client's verified host, when its id is the address of its document.
+    pub client_host: Option<String>,
+    /// From where a device asked, when it is one.
+    pub device_place: Option<String>,
     /// The user's login.
     pub login: String,
 }
@@ -119,6 +181,8 @@ pub enum Notice {
     Throttled(u64),
     /// The page was open for too long.
     Stale,
+    /// No device waits with that code.
+    WrongUserCode,
 }
 
 /// A refusal that is shown as a page.
@@ -158,4 +222,53 @@ pub struct Answered<T> {
     pub caller: Option<String>,
     /// The client, once authenticated or merely named (`?name`).
     pub client: Option<String>,
+    /// `DPoP-Nonce` to hand out.
+    pub nonce: Option<String>,
+}
+
+/// What a pushed request was answered (RFC 9126 §2.2).
+#[derive(serde::Serialize)]
+pub struct Pushed {
+    /// The reference.
+    pub request_uri: String,
+    /// Seconds.
+    pub expires_in: i64,
+}
+
+/// What a device was told (RFC 8628 §3.2).
+#[derive(serde::Serialize)]
+pub struct DeviceStart {
+    /// For the device alone.
+    pub device_code: String,
+    /// For its user.
+    pub user_code: String,
+    /// Where to type it.
+    pub verification_uri: String,
+    /// The same with the code filled in.
+    pub verification_uri_complete: String,
+    /// Seconds.
+    pub expires_in: i64,
+    /// Seconds between polls.
+    pub interval: i64,
+}
+
+/// A document that is JSON, or signed as a JWT because the client asked for that.
+pub enum Document {
+    /// `application/json`.
+    Json(serde_json::Value),
+    /// A JWT of this media type (`application/token-introspection+jwt`, `application/jwt`).
+    Signed {
+        /// The media type.
+        media_type: &'static str,
+        /// The JWT.
+        text: String,
+    },
+}
+
+/// What a registration was answered (RFC 7591 §3.2).
+pub struct RegistrationAnswer {
+    /// 200, 201 or 204.
+    pub status: u16,
+    /// The client's metadata; nothing for 204.
+    pub body: Option<serde_json::Value>,
 }

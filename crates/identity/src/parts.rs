@@ -6,7 +6,11 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use portcullis_core::entropy::Entropy;
+use portcullis_core::fetch::Fetch;
+use portcullis_core::foreign::ForeignKeys;
+use portcullis_core::jose::dpop::ProofDesk;
 use portcullis_core::limit::Counters;
+use portcullis_core::revocation::Revoked;
 use portcullis_core::seal::Sealer;
 use portcullis_core::secret::Secret;
 use portcullis_core::time::{Clock, Timestamp};
@@ -30,6 +34,14 @@ pub struct Parts {
     pub ring: Vec<(u32, Secret<[u8; 32]>)>,
     /// What the config says.
     pub settings: Settings,
+    /// The one guarded fetcher.
+    pub fetch: Arc<dyn Fetch>,
+    /// The keys of other issuers.
+    pub foreign: Arc<dyn ForeignKeys>,
+    /// Where DPoP proofs are judged, the very one of the gateway.
+    pub proofs: Arc<ProofDesk>,
+    /// The revocations in force, the very ones that the store publishes to and the gateway probes.
+    pub revoked: Arc<Revoked>,
 }
 
 /// Why the authorization server cannot start.
@@ -58,9 +70,13 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) counters: Arc<dyn Counters>,
-    pub(crate) sealer: Sealer,
+    pub(crate) sealer: Arc<Sealer>,
     pub(crate) keyring: Keyring,
     pub(crate) passwords: PasswordPool,
+    pub(crate) fetch: Arc<dyn Fetch>,
+    pub(crate) foreign: Arc<dyn ForeignKeys>,
+    pub(crate) proofs: Arc<ProofDesk>,
+    pub(crate) revoked: Arc<Revoked>,
     /// Swapped on reload; a request under way keeps those that it began with.
     pub(crate) settings: Arc<RwLock<Arc<Settings>>>,
 }
@@ -71,12 +87,26 @@ impl Shared {
         if parts.ring.is_empty() {
             return Err(StartFault::RingEmpty);
         }
-        let Parts { store, clock, entropy, counters, ring, settings } = parts;
-        let sealer = Sealer::new(ring, &settings.issuer_text);
+        let Parts { store, clock, entropy, counters, ring, settings, fetch, foreign, .. } = parts;
+        let Parts { proofs, revoked, .. } = parts;
+        let sealer = Arc::new(Sealer::new(ring, &settings.issuer_text));
         let keyring = Keyring::load(&store, &sealer, &*entropy, clock.now()).await?;
         let passwords = PasswordPool::start().map_err(StartFault::Threads)?;
         let settings = Arc::new(RwLock::new(Arc::new(settings)));
-        Ok(Shared { store, clock, entropy, counters, sealer, keyring, passwords, settings })
+        Ok(Shared {
+            store,
+            clock,
+            entropy,
+            counters,
+            sealer,
+            keyring,
+            passwords,
+            fetch,
+            foreign,
+            proofs,
+            revoked,
+            settings,
+        })
     }
 
     /// The time now.

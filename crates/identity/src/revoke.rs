@@ -1,5 +1,10 @@
 //! Revocation (RFC 7009): in force at the gateway before the call returns.
+//!
+//! A refresh token stands for its grant, and takes with it all that the grant was given (§2.1); an
+//! access token, of either form, goes alone.
 
+use portcullis_core::id::{self, Id};
+use portcullis_core::jose::claims::AccessClaims;
 use portcullis_core::jose::verify;
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
 use portcullis_core::revocation::RevocationKind;
@@ -9,9 +14,10 @@ use portcullis_store::database::Tx;
 use portcullis_store::used::UsedKind;
 
 use crate::desk::Desk;
+use crate::login::show::caller;
 use crate::outcome::{Answered, Presented};
 use crate::token::client_auth::{self, Claim};
-use crate::token::{Aborted, named};
+use crate::token::{Aborted, named, opaque, refresh_token};
 
 /// `POST /oauth/revoke`.
 pub(crate) async fn answer(
@@ -21,25 +27,23 @@ pub(crate) async fn answer(
     presented: &Presented,
 ) -> Answered<()> {
     let named = named(authorization, form);
-    let claim = match client_auth::authenticate(desk, authorization, form, presented) {
+    let claim = match client_auth::authenticate(desk, authorization, form, presented).await {
         Ok(claim) => claim,
-        Err(error) => return Answered { result: Err(error), caller: None, client: named },
+        Err(error) => return Answered { result: Err(error), caller: None, client: named, nonce: None },
     };
     let client = Some(claim.client().id.to_string());
-    match doomed(desk, &claim, form) {
-        Ok(Doomed::Nothing) => {
-            let result = client_auth::spend_alone(desk, claim).await;
-            Answered { result, caller: None, client }
-        }
+    let (result, caller) = match doomed(desk, &claim, form) {
+        Ok(Doomed::Nothing) => (client_auth::spend_alone(desk, claim).await, None),
         Ok(Doomed::Token { jti, expires, caller }) => {
-            let result = revoke(desk, claim, jti, expires).await;
-            Answered { result, caller: Some(caller), client }
+            (revoke(desk, claim, jti, expires).await, Some(caller))
         }
-        Err(error) => {
-            let spent = client_auth::spend_alone(desk, claim).await;
-            Answered { result: spent.and(Err(error)), caller: None, client }
-        }
-    }
+        Ok(Doomed::Grant(gid)) => match end(desk, claim, gid).await {
+            Ok(caller) => (Ok(()), caller),
+            Err(error) => (Err(error), None),
+        },
+        Err(error) => (client_auth::refuse(desk, claim, error).await, None),
+    };
+    Answered { result, caller, client, nonce: None }
 }
 
 /// What a request would kill.
@@ -48,6 +52,8 @@ enum Doomed {
     Nothing,
     /// One access token.
     Token { jti: String, expires: Timestamp, caller: String },
+    /// A grant, by one of its refresh tokens.
+    Grant(Id<id::Grant>),
 }
 
 fn doomed(desk: &Desk, claim: &Claim, form: &Parameters) -> Result<Doomed, OauthError> {
@@ -55,25 +61,29 @@ fn doomed(desk: &Desk, claim: &Claim, form: &Parameters) -> Result<Doomed, Oauth
         let description = "token is missing";
         return Err(OauthError::new(ErrorCode::InvalidRequest, "TokenMissing", description));
     };
-    let keys = desk.shared.keyring.access_keys();
-    let issuer = &desk.settings.issuer_text;
-    // RFC 7009 §2.1: the hint may be ignored. §2.2: unknown, foreign and expired ones are dead
-    // already, and the client could do nothing about it.
-    let Ok(verified) = verify::access_token(token, &keys, issuer, None, desk.now) else {
-        return Ok(Doomed::Nothing);
-    };
-    let claims = verified.claims();
+    // RFC 7009 §2.1: the hint may be ignored; the three forms cannot be mistaken for each other.
+    if let Some(gid) = refresh_token::grant_of(desk, token) {
+        return Ok(Doomed::Grant(gid));
+    }
+    // §2.2: unknown, foreign and expired ones are dead already, and the client could do nothing
+    // about it.
+    let Some(claims) = access_token(desk, token) else { return Ok(Doomed::Nothing) };
     if claims.client_id != claim.client().id {
-        // RFC 7009 §2.1: issued to the client that asks, or the request is refused and the client
-        // told; RFC 6749 §5.2 has the code for it ("was issued to another client").
-        let description = "the token was issued to another client";
-        return Err(OauthError::new(ErrorCode::InvalidGrant, "TokenOfAnotherClient", description));
+        return Err(anothers());
     }
     Ok(Doomed::Token {
         jti: claims.jti.to_string(),
         expires: Timestamp::from_unix(claims.exp),
         caller: claims.caller(),
     })
+}
+
+/// A live access token of ours, in either form.
+fn access_token(desk: &Desk, token: &str) -> Option<AccessClaims> {
+    let keys = desk.shared.keyring.access_keys();
+    let issuer = &desk.settings.issuer_text;
+    let jwt = verify::access_token(token, &keys, issuer, None, desk.now);
+    jwt.ok().map(|verified| verified.claims().clone()).or_else(|| opaque::open(desk, token))
 }
 
 async fn revoke(
@@ -94,6 +104,39 @@ async fn revoke(
         Ok(Ok(()))
     };
     desk.shared.store.transact(work).await.map_err(OauthError::from)?
+}
+
+/// RFC 7009 §2.1: a refresh token is revoked with all access tokens of its grant. Also an old one
+/// of the family will do: whoever holds it held them all. Returns whose it was.
+async fn end(
+    desk: &Desk,
+    claim: Claim,
+    gid: Id<id::Grant>,
+) -> Result<Option<String>, OauthError> {
+    let at = desk.clone();
+    let work = async move |tx: &Tx| -> Result<Result<Option<String>, OauthError>, Aborted> {
+        let client = match claim.proven(tx, &at).await? {
+            Ok(client) => client,
+            Err(error) => return Ok(Err(error)),
+        };
+        match tx.grant(&gid).await? {
+            Some(grant) if grant.client == client.id => {
+                tx.end_grant(&gid, at.now).await?;
+                Ok(Ok(Some(caller(&grant.user))))
+            }
+            Some(_) => Ok(Err(anothers())),
+            // Long ended, and forgotten since.
+            None => Ok(Ok(None)),
+        }
+    };
+    desk.shared.store.transact(work).await.map_err(OauthError::from)?
+}
+
+/// RFC 7009 §2.1: issued to the client that asks, or the request is refused and the client told;
+/// RFC 6749 §5.2 has the code for it ("was issued to another client").
+fn anothers() -> OauthError {
+    let description = "the token was issued to another client";
+    OauthError::new(ErrorCode::InvalidGrant, "TokenOfAnotherClient", description)
 }
 
 #[cfg(test)]
@@ -186,5 +229,33 @@ mod tests {
         ];
         assert_eq!(rule(&revoke(&world, &form).await), ("done", "done"));
         assert_eq!(rule(&revoke(&world, &form).await).1, "AssertionReplayed");
+    }
+
+    /// RFC 7009 §2.1: a refresh token takes its grant with it, whichever of the family it is.
+    #[tokio::test]
+    async fn a_refresh_token_ends_its_grant() {
+        use crate::token::testing::*;
+        for n in 1..=3 {
+            let world = with_grant(|grant| grant.family.counter = 2).await;
+            let access = ok(refreshed(&world, &nth("one", 2)).await).access_token;
+            let form = [("client_id", "app"), ("token", &nth("one", n))];
+            let answered = revoke(&world, &form).await;
+            assert_eq!(rule(&answered), ("done", "done"));
+            assert_eq!(answered.caller.as_deref(), Some("user:u_ada"));
+            assert_eq!(world.claims(&access).err(), Some("token_revoked"));
+            assert_eq!(broke(&refreshed(&world, &nth("one", 3)).await), "GrantEnded");
+            assert_eq!(rule(&revoke(&world, &form).await), ("done", "done"), "again");
+        }
+    }
+
+    #[tokio::test]
+    async fn refresh_token_of_another_client_ends_nothing() {
+        use crate::token::testing::*;
+        let world = with_grant(|_| {}).await;
+        let answered = revoke(&world, &[("client_id", "own"), ("token", &nth("one", 1))]).await;
+        assert_eq!(rule(&answered), ("invalid_grant", "TokenOfAnotherClient"));
+        let unknown = revoke(&world, &[("client_id", "app"), ("token", &nth("none", 1))]).await;
+        assert_eq!(rule(&unknown), ("done", "done"));
+        ok(refreshed(&world, &nth("one", 1)).await);
     }
 }

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use portcullis_core::client::ClientRecord;
+use portcullis_core::foreign::ForeignIssuer;
 use portcullis_core::id::{self, Id};
 use portcullis_core::limit::Limit;
+use portcullis_core::scope::Scopes;
 use portcullis_core::web::Address;
 
 /// Whom a second factor is asked of.
@@ -37,6 +40,46 @@ pub struct Settings {
     pub attributes: Vec<String>,
     /// Throttles (`5-limits` point 6), all asked synchronously.
     pub throttles: Throttles,
+    /// The origin where client certificates are asked for (RFC 8705 §5).
+    pub mtls: Option<Address>,
+    /// Other issuers.
+    pub issuers: Vec<Arc<ForeignIssuer>>,
+    /// Clients that nobody registered (client ID metadata documents).
+    pub documents: Option<Strangers>,
+    /// Dynamic registration (RFC 7591).
+    pub registration: Option<SelfRegistration>,
+    /// `authorization_details` types and their words for the consent page.
+    pub detail_words: BTreeMap<String, String>,
+    /// How long a key signs before the next one does.
+    pub key_life: Duration,
+}
+
+/// What clients that nobody registered may have.
+#[derive(Clone, Debug)]
+pub struct Strangers {
+    /// The most that they may be granted.
+    pub scopes: Scopes,
+    /// Hosts of their documents; empty: any public one.
+    pub hosts: Vec<String>,
+}
+
+/// What clients that register themselves may have, and who may register.
+#[derive(Clone, Debug)]
+pub struct SelfRegistration {
+    /// SHA-256 of the initial access token (RFC 7591 §3).
+    pub token_digest: [u8; 32],
+    /// The most that they may be granted.
+    pub scopes: Scopes,
+}
+
+/// What the access tokens of an API look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenFormat {
+    /// A JWT (RFC 9068).
+    #[default]
+    Jwt,
+    /// Sealed: only we read it; others ask introspection.
+    Opaque,
 }
 
 /// An API as a token's target.
@@ -47,7 +90,11 @@ pub struct ApiTarget {
     /// For people.
     pub name: String,
     /// Scopes.
-    pub scopes: portcullis_core::scope::Scopes,
+    pub scopes: Scopes,
+    /// What its tokens look like.
+    pub format: TokenFormat,
+    /// The `authorization_details` types that it understands.
+    pub details: Vec<String>,
 }
 
 /// The buckets of the login (`5-limits` point 6).
@@ -65,6 +112,8 @@ pub struct Throttles {
 
 /// Lifetime of an access token, seconds (`4-identity`: 5 minutes).
 pub const ACCESS_TOKEN_S: i64 = 300;
+/// How long a key signs: 90 days (`4-identity`, "Keys").
+pub const KEY_LIFE: Duration = Duration::from_secs(90 * 86_400);
 /// Lifetime of a code, seconds.
 pub const CODE_S: i64 = 60;
 /// A session's idle time, seconds.

@@ -9,6 +9,9 @@ use std::time::Duration;
 use portcullis_core::client::{Authentication, ClientRecord, ClientType, Waivers};
 use portcullis_core::entropy::SeededEntropy;
 use portcullis_core::hash::{TableKey, sha256};
+use portcullis_core::fetch::{Fetch, FetchFault, FetchRequest, Fetching};
+use portcullis_core::foreign::{FindingKeys, ForeignIssuer, ForeignKeys};
+use portcullis_core::jose::dpop::ProofDesk;
 use portcullis_core::id::Id;
 use portcullis_core::jose::algorithm::Algorithm;
 use portcullis_core::jose::claims::{AccessClaims, Attribute};
@@ -31,7 +34,7 @@ use crate::account::{AddedUser, Making, NewUser, SecondFactorWish, add_user};
 use crate::login::Identity;
 use crate::outcome::{Answered, Outcome, Presented, Show};
 use crate::parts::Parts;
-use crate::settings::{ApiTarget, Require, Settings, Throttles};
+use crate::settings::{ApiTarget, KEY_LIFE, Require, Settings, Throttles, TokenFormat};
 
 pub(crate) const KEY: u8 = 7;
 pub(crate) const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
@@ -83,14 +86,29 @@ fn client(id: &str, kind: ClientType, authentication: Authentication) -> ClientR
     let waived = Waivers { bearer_tokens: until, no_par: until, client_secret: until };
     let confidential = matches!(kind, ClientType::Web | ClientType::Service);
     ClientRecord {
-        id: Id::parse(id).expect("id"),
-        kind,
         redirects: vec![Redirect::parse(REDIRECT).expect("redirect")],
         scopes: Scopes::parse("payments:read payments:write other:read").expect("scopes"),
-        authentication,
         waivers: if confidential { waived } else { Waivers::default() },
-        first_party: false,
+        ..ClientRecord::new(Id::parse(id).expect("id"), kind, authentication)
     }
+}
+
+/// One more client beside those of [`settings`], `change`d into what a test needs; a confidential
+/// one authenticates with the key of the tests.
+pub(crate) fn register(
+    settings: &mut Settings,
+    id: &str,
+    kind: ClientType,
+    change: impl FnOnce(&mut ClientRecord),
+) {
+    let ledger = settings.clients.get(&Id::parse("ledger").expect("id"));
+    let keys = ledger.and_then(|ledger| ledger.keys()).expect("of the tests").clone();
+    let confidential = matches!(kind, ClientType::Web | ClientType::Service);
+    let authentication =
+        if confidential { Authentication::Keys(keys) } else { Authentication::None };
+    let mut record = client(id, kind, authentication);
+    change(&mut record);
+    settings.clients.insert(record.id.clone(), Arc::new(record));
 }
 
 /// The settings of the tests; `key` verifies the assertions of `ledger` and `console`.
@@ -114,6 +132,8 @@ pub(crate) fn settings(key: &SigningKey) -> Settings {
         audience: audience.into(),
         name: "an API".into(),
         scopes: Scopes::parse(scopes).expect("scopes"),
+        format: TokenFormat::Jwt,
+        details: Vec::new(),
     };
     let limit = |count, minutes: u64, per| {
         let period = Duration::from_secs(60 * minutes);
@@ -140,6 +160,12 @@ pub(crate) fn settings(key: &SigningKey) -> Settings {
             address: Limit { rates: both.into_iter().flat_map(|limit| limit.rates).collect() },
             otp: limit(5, 5, Per::User),
         },
+        mtls: None,
+        issuers: Vec::new(),
+        documents: None,
+        registration: None,
+        detail_words: BTreeMap::new(),
+        key_life: KEY_LIFE,
     }
 }
 
@@ -152,22 +178,58 @@ pub(crate) struct World {
     pub(crate) key: SigningKey,
 }
 
+/// What a server of the tests stands on.
+pub(crate) struct Ground {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<FrozenClock>,
+    pub(crate) revoked: Arc<Revoked>,
+    pub(crate) foreign: Arc<dyn ForeignKeys>,
+    pub(crate) fetch: Arc<dyn Fetch>,
+    /// Of its entropy: a server started again must not draw the same ids again.
+    pub(crate) seed: u64,
+}
+
+impl Ground {
+    /// A store in memory, and nobody else.
+    pub(crate) fn new() -> Ground {
+        let (clock, revoked) = (Arc::new(FrozenClock::at(NOW)), Arc::new(Revoked::new()));
+        let store = Store::in_memory(revoked.clone(), clock.clone()).expect("store");
+        let (foreign, fetch) = (Arc::new(Nobody), Arc::new(Nobody));
+        Ground { store, clock, revoked, foreign, fetch, seed: 11 }
+    }
+}
+
 impl World {
     pub(crate) async fn start() -> World {
         World::with(|_| {}).await
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> World {
-        let (clock, revoked) = (Arc::new(FrozenClock::at(NOW)), Arc::new(Revoked::new()));
-        let store = Store::in_memory(revoked.clone(), clock.clone()).expect("store");
-        let entropy = Arc::new(SeededEntropy::new(11));
+        World::over(Ground::new(), change).await
+    }
+
+    /// A server over what is given: a file that was there before, keys of other issuers.
+    pub(crate) async fn over(ground: Ground, change: impl FnOnce(&mut Settings)) -> World {
+        let Ground { store, clock, revoked, foreign, fetch, seed } = ground;
+        let entropy = Arc::new(SeededEntropy::new(seed));
         let key = SigningKey::generate(Algorithm::Es256).expect("key");
         let mut settings = settings(&key);
         change(&mut settings);
         let counters = Arc::new(LocalCounters::new(TableKey::mint(&*entropy), 4096));
         let ring = vec![(1, Secret::new([KEY; 32]))];
         let parts =
-            Parts { store: store.clone(), clock: clock.clone(), entropy, counters, ring, settings };
+            Parts {
+                store: store.clone(),
+                clock: clock.clone(),
+                proofs: Arc::new(ProofDesk::new(&*entropy)),
+                entropy,
+                counters,
+                ring,
+                settings,
+                fetch,
+                foreign,
+                revoked: revoked.clone(),
+            };
         let identity = Arc::new(Identity::start(parts).await.expect("starts"));
         World { identity, clock, store, revoked, key }
     }
@@ -307,6 +369,7 @@ impl Browser {
             tx: cookie("__Host-pc-tx"),
             ip: Some(self.ip),
             request_id: "r_test".into(),
+            ..Presented::default()
         }
     }
 
@@ -365,7 +428,14 @@ pub(crate) fn sealed(outcome: &Outcome) -> Option<String> {
         Show::Enrol(page) => Some(page.sealed.clone()),
         Show::SecondFactor(page) => Some(page.sealed.clone()),
         Show::Consent(page) => Some(page.sealed.clone()),
-        Show::Redirect(_) | Show::Refused(_) | Show::Nothing => None,
+        Show::Logout(page) => Some(page.sealed.clone()),
+        Show::Redirect(_)
+        | Show::Refused(_)
+        | Show::Nothing
+        | Show::FormPost(_)
+        | Show::DeviceCode(_)
+        | Show::DeviceAnswered(_)
+        | Show::LoggedOut => None,
     }
 }
 
@@ -379,6 +449,11 @@ pub(crate) fn page(outcome: &Outcome) -> &'static str {
         Show::Redirect(_) => "redirect",
         Show::Refused(_) => "refused",
         Show::Nothing => "nothing",
+        Show::FormPost(_) => "form_post",
+        Show::DeviceCode(_) => "device",
+        Show::DeviceAnswered(_) => "device_answered",
+        Show::Logout(_) => "logout",
+        Show::LoggedOut => "logged_out",
     }
 }
 
@@ -397,4 +472,19 @@ pub(crate) fn returned(outcome: &Outcome, name: &str) -> Option<String> {
 
 pub(crate) fn code_of(outcome: &Outcome) -> String {
     returned(outcome, "code").unwrap_or_else(|| panic!("no code: {}", rule(outcome)))
+}
+
+/// Nobody else is there.
+pub(crate) struct Nobody;
+
+impl Fetch for Nobody {
+    fn fetch(&self, request: FetchRequest) -> Fetching<'_> {
+        Box::pin(async move { Err(FetchFault::Unreachable(request.url)) })
+    }
+}
+
+impl ForeignKeys for Nobody {
+    fn keys<'k>(&'k self, issuer: &'k ForeignIssuer, _: Option<&'k str>) -> FindingKeys<'k> {
+        Box::pin(async move { Err(FetchFault::Unreachable(issuer.issuer.clone())) })
+    }
 }

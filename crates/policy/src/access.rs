@@ -43,6 +43,12 @@ pub struct AlternativeDraft {
     pub when: Option<Placed<String>>,
     /// Networks, CIDR.
     pub from: Vec<Placed<String>>,
+    /// `dpop`, `mtls`, `dpop or mtls`: to what the token must be bound.
+    pub bound: Option<Placed<String>>,
+    /// `key`: an API key will do; in every table of the line, or in none.
+    pub accept: Option<Placed<String>>,
+    /// `service:x`: through whose hands a delegated token may have come.
+    pub via: Vec<Placed<String>>,
     /// The line's end, a date.
     pub until: Option<Placed<String>>,
     /// Why a writing operation is open to `anyone`.
@@ -72,6 +78,9 @@ impl AlternativeDraft {
             scope: None,
             when: None,
             from: Vec::new(),
+            bound: None,
+            accept: None,
+            via: Vec::new(),
             until: None,
             public: None,
             shared: None,

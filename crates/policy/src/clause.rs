@@ -11,6 +11,7 @@ use portcullis_core::fault::Place;
 use portcullis_core::scope::Scopes;
 
 use crate::condition::Condition;
+use crate::credential::Bound;
 use crate::entities::{Caller, Circumstances};
 use crate::schema::PrincipalKind;
 
@@ -24,6 +25,10 @@ pub(crate) struct Alternative {
     pub(crate) allow: Vec<Principal>,
     /// Scopes asked for.
     pub(crate) scope: Option<ScopeClause>,
+    /// To what the token must be bound.
+    pub(crate) bound: Option<Bound>,
+    /// Services that may act for the subject; empty: no one may.
+    pub(crate) via: Vec<String>,
     /// Networks; empty means any.
     pub(crate) from: Vec<IpNet>,
     /// The moment the line ends, Unix seconds, with its words.
@@ -51,7 +56,7 @@ pub(crate) enum ScopeClause {
 }
 
 impl Alternative {
-    /// Whether nothing but caller and scopes decides.
+    /// Whether nothing but the credential decides: caller, scopes, binding, actors.
     pub(crate) fn is_pure(&self) -> bool {
         self.when.is_none() && self.from.is_empty() && self.until.is_none()
     }
@@ -72,6 +77,13 @@ impl Alternative {
         if let Some(scope) = &self.scope {
             clause(&mut text, &scope.cedar());
         }
+        if let Some(bound) = self.bound {
+            clause(&mut text, bound.cedar());
+        }
+        // Also without `via`: then a delegated token passes nowhere.
+        if !self.admits(PrincipalKind::Anonymous) {
+            clause(&mut text, &self.actors());
+        }
         if !self.from.is_empty() {
             let networks: Vec<String> = self
                 .from
@@ -88,6 +100,22 @@ impl Alternative {
         }
         text.push(';');
         text
+    }
+}
+
+impl Alternative {
+    /// Whether each actor of a delegated token is named.
+    fn admits_actors(&self, actors: &[String]) -> bool {
+        self.admits(PrincipalKind::Anonymous) || actors.iter().all(|actor| self.via.contains(actor))
+    }
+
+    fn actors(&self) -> String {
+        // Cedar's strict mode has no type for the empty set.
+        if self.via.is_empty() {
+            return "context.actors.isEmpty()".into();
+        }
+        let names: Vec<String> = self.via.iter().map(|name| format!("{name:?}")).collect();
+        format!("[{}].containsAll(context.actors)", names.join(", "))
     }
 }
 
@@ -211,6 +239,8 @@ impl ScopeClause {
 pub(crate) enum ClauseKind {
     Allow,
     Scope,
+    Bound,
+    Via,
     From,
     Until,
     When,
@@ -222,6 +252,8 @@ impl ClauseKind {
         match self {
             ClauseKind::Allow => "PrincipalNotAllowed",
             ClauseKind::Scope => "ScopeMissing",
+            ClauseKind::Bound => "TokenUnbound",
+            ClauseKind::Via => "ActorNotNamed",
             ClauseKind::From => "NetworkForeign",
             ClauseKind::Until => "LineEnded",
             ClauseKind::When => "ConditionFalse",
@@ -256,6 +288,7 @@ impl Alternative {
             let inputs = format!("scopes={}", circumstances.scopes);
             clauses.push((ClauseKind::Scope, clause(words, held, inputs)));
         }
+        clauses.extend(self.credential_clauses(circumstances));
         if !self.from.is_empty() {
             let ip = circumstances.ip.to_canonical();
             let held = self.from.iter().any(|network| network.contains(&ip));
@@ -267,6 +300,40 @@ impl Alternative {
             let inputs = format!("now={}", circumstances.now);
             clauses
                 .push((ClauseKind::Until, clause(format!("until = \"{written}\""), held, inputs)));
+        }
+        clauses
+    }
+}
+
+impl Alternative {
+    /// What is asked of the credential; `via` is told where it is written or something came by it.
+    fn credential_clauses(
+        &self,
+        circumstances: &Circumstances,
+    ) -> Vec<(ClauseKind, portcullis_core::audit::Clause)> {
+        let mut clauses = Vec::new();
+        let clause = |clause: String, held: bool, inputs: String| portcullis_core::audit::Clause {
+            clause,
+            held,
+            inputs,
+        };
+        if let Some(bound) = self.bound {
+            let (dpop, mtls) = (circumstances.dpop, circumstances.mtls);
+            let held = (bound.takes_dpop() && dpop) || (bound.takes_mtls() && mtls);
+            let words = format!("bound = \"{}\"", bound.words());
+            let inputs = format!("dpop={dpop} mtls={mtls}");
+            clauses.push((ClauseKind::Bound, clause(words, held, inputs)));
+        }
+        if !self.via.is_empty() || !circumstances.actors.is_empty() {
+            let words = match self.via.as_slice() {
+                [] => "via = []".to_owned(),
+                via => {
+                    format!("via = {}", listed(via.iter().map(|name| format!("service:{name}"))))
+                }
+            };
+            let held = self.admits_actors(&circumstances.actors);
+            let inputs = format!("actors={}", circumstances.actors.join(","));
+            clauses.push((ClauseKind::Via, clause(words, held, inputs)));
         }
         clauses
     }

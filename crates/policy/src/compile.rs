@@ -10,6 +10,7 @@ use portcullis_core::web::Address;
 use crate::access::{ApiDraft, Vocabulary};
 use crate::clause::{Alternative, Principal};
 use crate::condition::Condition;
+use crate::credential::{self, Accepts, Bound};
 use crate::documented;
 use crate::entities::{Names, Needs, uid};
 use crate::line::{self, Closed, Line};
@@ -69,6 +70,13 @@ pub struct Operation {
     pub audit: AuditLevel,
     /// Scopes that its alternatives name (for metadata and challenges).
     pub scopes: Vec<String>,
+    /// To what every caller's token must be bound: what challenges ask for. `None` when some table
+    /// takes an unbound token.
+    pub bound: Option<Bound>,
+    /// Whether some table takes a token that is bound by a certificate: its host asks for one.
+    pub asks_certificate: bool,
+    /// Whether an API key will do (`accept = "key"`).
+    pub accepts_key: bool,
 }
 
 /// How a line is recorded.
@@ -151,13 +159,13 @@ impl Rules {
         }
     }
 
-    /// Whether the decision of the operation is a function of the caller, the token's scopes and
-    /// these rules alone, so that the gateway may keep a verdict beside the verified token for as
+    /// Whether the decision of the operation is a function of the token and these rules alone, so that the gateway may keep a verdict beside the verified token for as
     /// long as token and rules generation stay.
     ///
     /// Sound because no table of such a line has `when`, `from` or `until`: its policies are made
-    /// by [`Alternative::policy`] of `allow` and `scope` alone, which read `principal` (kind, id,
-    /// roles, groups) and `context.scopes`; all of these are fixed by the token. Parameters, time
+    /// by [`Alternative::policy`] of `allow`, `scope`, `bound` and `via` alone, which read `principal`
+    /// (kind, id, roles, groups) and `context.{scopes, dpop, mtls, actors}`; all of these are fixed
+    /// by the token: a bound token is refused before the decision wherever its proof is missing. Parameters, time
     /// and address occur in no policy of the operation, and one operation is decided by its own
     /// policies only. A closed line is pure too: it never allows.
     pub fn pure_line(&self, id: OperationId) -> bool {
@@ -287,6 +295,9 @@ fn operation(line: &Line, id: OperationId, around: (&ApiShared, &Arc<str>)) -> O
         body_max: line.settings.body_max,
         audit: line.settings.audit,
         scopes,
+        bound: credential::bound_of(&line.alternatives),
+        asks_certificate: line.alternatives.iter().any(|a| a.bound.is_some_and(Bound::takes_mtls)),
+        accepts_key: line.settings.accepts == Accepts::TokensAndKeys && line.closed.is_none(),
     }
 }
 
@@ -319,6 +330,15 @@ fn needs(alternatives: &[Alternative]) -> Needs {
         }
         if alternative.scope.is_some() {
             needs.context("scopes");
+        }
+        if alternative.bound.is_some_and(Bound::takes_dpop) {
+            needs.context("dpop");
+        }
+        if alternative.bound.is_some_and(Bound::takes_mtls) {
+            needs.context("mtls");
+        }
+        if !alternative.admits(PrincipalKind::Anonymous) {
+            needs.context("actors");
         }
         if !alternative.from.is_empty() {
             needs.context("ip");

@@ -69,7 +69,9 @@ fn passes(tables: &[Alternative], principals: &[Principal]) -> String {
         .iter()
         .filter(|table| table.allow.iter().any(|allowed| principals.contains(allowed)))
         .peekable();
-    match (admitting.peek().is_some(), admitting.any(Alternative::is_pure)) {
+    // A token that must be bound is not any token.
+    let plain = |table: &Alternative| table.is_pure() && table.bound.is_none();
+    match (admitting.peek().is_some(), admitting.any(plain)) {
         (false, _) => "no".to_owned(),
         (true, true) => "yes".to_owned(),
         (true, false) => "if".to_owned(),
@@ -92,6 +94,10 @@ fn closed(closed: Closed) -> String {
 
 fn conditions(table: &Alternative) -> Option<String> {
     let mut words: Vec<String> = Vec::new();
+    words.extend(table.bound.map(|bound| format!("bound by {}", bound.words())));
+    if !table.via.is_empty() {
+        words.push(format!("also via {}", table.via.join(", ")));
+    }
     words.extend(table.when.as_ref().map(|(condition, _)| condition.text.clone()));
     if !table.from.is_empty() {
         let networks: Vec<String> = table.from.iter().map(ToString::to_string).collect();

@@ -52,7 +52,7 @@ impl Permit {
 /// Policy's no.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Denial {
-    /// `PrincipalNotAllowed`, `ScopeMissing`, `NetworkForeign`, `LineEnded`, `ConditionFalse`,
+    /// `PrincipalNotAllowed`, `ScopeMissing`, `TokenUnbound`, `ActorNotNamed`, `NetworkForeign`, `LineEnded`, `ConditionFalse`,
     /// `ConditionErred`, `Closed`, `OperationUnknown`, `QuestionMalformed`, `ClausesDisagree`: the
     /// rule broken, also the record's reason. Of several tables, that of the one that came furthest.
     pub reason: &'static str,
@@ -266,6 +266,9 @@ fn value_of(root: Root, path: &[String], asked: &Asked<'_>) -> Option<String> {
             "scopes" => Some(circumstances.scopes.to_string()),
             "acr" => circumstances.acr.clone(),
             "amr" => Some(circumstances.amr.join(",")),
+            "dpop" => Some(circumstances.dpop.to_string()),
+            "mtls" => Some(circumstances.mtls.to_string()),
+            "actors" => Some(circumstances.actors.join(",")),
             _ => {
                 let age = path.get(1).and_then(|name| circumstances.ages.get(name.as_str()));
                 age.map(ToString::to_string)

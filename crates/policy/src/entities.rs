@@ -77,6 +77,12 @@ pub struct Circumstances {
     pub amr: Vec<String>,
     /// Seconds since each factor (`any mfa passkey totp password`), absent if never.
     pub ages: BTreeMap<&'static str, i64>,
+    /// Whether the token is bound to a DPoP key, whose proof came with the request (RFC 9449).
+    pub dpop: bool,
+    /// Whether the token is bound to the connection's certificate (RFC 8705 §3).
+    pub mtls: bool,
+    /// Services that act for the caller (RFC 8693 §4.1 `act`), the nearest first.
+    pub actors: Vec<String>,
 }
 
 /// One question: may this caller do this operation on these parameters, now?
@@ -106,7 +112,8 @@ pub(crate) struct Needs {
 }
 
 /// The members of `context`.
-const CONTEXT: [&str; 7] = ["now", "ip", "client", "scopes", "acr", "amr", "age"];
+pub(crate) const CONTEXT: [&str; 10] =
+    ["now", "ip", "client", "scopes", "acr", "amr", "age", "dpop", "mtls", "actors"];
 
 impl Needs {
     /// Adds a member of the context.
@@ -316,6 +323,11 @@ fn context_of(needs: &Needs, circumstances: &Circumstances) -> Option<Context> {
             "scopes" => Some(RestrictedExpression::new_set(circumstances.scopes.iter().map(text))),
             "acr" => circumstances.acr.as_deref().map(text),
             "amr" => Some(RestrictedExpression::new_set(circumstances.amr.iter().map(|m| text(m)))),
+            "dpop" => Some(RestrictedExpression::new_bool(circumstances.dpop)),
+            "mtls" => Some(RestrictedExpression::new_bool(circumstances.mtls)),
+            "actors" => {
+                Some(RestrictedExpression::new_set(circumstances.actors.iter().map(|a| text(a))))
+            }
             _ => Some(ages_of(circumstances)?),
         };
         if let Some(value) = value {

@@ -96,6 +96,12 @@ fn advice(reason: &str, scope_needed: Option<&str>) -> String {
             "grant the caller what `allow` names, or name the caller".into()
         }
         ("ScopeMissing", None) => "the scope is missing, and would not suffice alone".into(),
+        ("TokenUnbound", None) => {
+            "use a token that is bound as `bound` says (DPoP, or a client certificate)".into()
+        }
+        ("ActorNotNamed", None) => {
+            "call without a service in between, or name each service in `via`".into()
+        }
         ("NetworkForeign", None) => "call from a network of `from`, or add the caller's".into(),
         ("LineEnded", None) => "the line's `until` has passed: write a later date".into(),
         ("ConditionFalse", None) => {

@@ -275,5 +275,11 @@ fn includes(wider: &Alternative, narrower: &Alternative) -> bool {
         (Some((a, _)), Some((b, _))) => a.text == b.text,
         (Some(_), None) => false,
     };
-    callers && scopes && networks && dates && conditions
+    let bindings = match (wider.bound, narrower.bound) {
+        (None, _) => true,
+        (Some(wide), Some(narrow)) => wide.includes(narrow),
+        (Some(_), None) => false,
+    };
+    let actors = narrower.via.iter().all(|actor| wider.via.contains(actor));
+    callers && scopes && networks && dates && conditions && bindings && actors
 }

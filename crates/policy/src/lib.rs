@@ -8,6 +8,7 @@ pub mod access;
 mod clause;
 pub mod compile;
 mod condition;
+pub mod credential;
 pub mod coverage;
 pub mod decide;
 mod documented;

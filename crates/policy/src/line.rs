@@ -14,6 +14,7 @@ use crate::access::{AlternativeDraft, LineDraft, ScopeDraft, Vocabulary};
 use crate::clause::{Alternative, Principal, ScopeClause};
 use crate::compile::AuditLevel;
 use crate::condition::Condition;
+use crate::credential::{self, Accepts};
 use crate::nearest::advice;
 use crate::schema;
 use crate::shape::LineKey;
@@ -54,6 +55,7 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     pub(crate) body_max: u64,
     pub(crate) audit: AuditLevel,
+    pub(crate) accepts: Accepts,
 }
 
 /// Reads a line; `None` after a fault.
@@ -131,7 +133,10 @@ fn read_alternative(
     let from = table.from.iter().filter_map(|network| read_network(network, faults)).collect();
     let until = table.until.as_ref().and_then(|words| read_until(words, faults));
     let when = table.when.as_ref().and_then(|text| read_when(text, vocabulary, faults));
+    let bound = table.bound.as_ref().and_then(|word| credential::read_bound(word, faults));
+    let via = credential::read_via(&table.via, vocabulary, faults);
     check_anyone(table, &allow, faults);
+    credential::check(table, &allow, faults);
     let reasons = [&table.public, &table.shared, &table.undocumented, &table.limit_reason];
     for reason in reasons.into_iter().flatten() {
         check_reason(reason, faults);
@@ -141,6 +146,8 @@ fn read_alternative(
         place: table.place.clone(),
         allow,
         scope,
+        bound,
+        via,
         from,
         until,
         when,
@@ -373,6 +380,7 @@ fn read_settings(
         timeout: timeout.map_or(DEFAULT_TIMEOUT, |words| read_timeout(words, faults)),
         body_max: body.map_or(DEFAULT_BODY_MAX, |body| body.value),
         audit: audit.map_or(AuditLevel::All, |word| read_audit(word, faults)),
+        accepts: credential::read_accept(draft, faults),
     };
     (faults.len() == before).then_some(settings)
 }

@@ -65,9 +65,7 @@ pub(crate) fn names(root: Root, parameters: &[Parameter], vocabulary: &Vocabular
             .chain(vocabulary.attributes.iter().map(|(name, _)| name.clone()))
             .collect(),
         Root::Resource => parameters.iter().map(|parameter| parameter.name.to_string()).collect(),
-        Root::Context => {
-            ["now", "ip", "client", "scopes", "acr", "amr", "age"].map(Into::into).into()
-        }
+        Root::Context => crate::entities::CONTEXT.map(Into::into).into(),
         Root::Action => Vec::new(),
     }
 }
@@ -137,6 +135,9 @@ fn context() -> Value {
         "scopes": strings,
         "acr": attribute("String", Presence::Optional),
         "amr": strings,
+        "dpop": attribute("Boolean", Presence::Required),
+        "mtls": attribute("Boolean", Presence::Required),
+        "actors": strings,
         "age": record(ages.into()),
     }))
 }

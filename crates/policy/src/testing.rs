@@ -95,6 +95,9 @@ pub(crate) fn circumstances(scopes: &str) -> Circumstances {
         acr: None,
         amr: vec!["pwd".into()],
         ages: Default::default(),
+        dpop: false,
+        mtls: false,
+        actors: Vec::new(),
     }
 }
 
@@ -138,6 +141,7 @@ impl Reader<'_> {
             match key.as_str() {
                 "allow" => table.allow = self.strings(),
                 "from" => table.from = self.strings(),
+                "via" => table.via = self.strings(),
                 "scope" if self.peek() == Some('{') => {
                     self.expect('{');
                     assert_eq!(self.word(), "any");
@@ -154,6 +158,8 @@ impl Reader<'_> {
                     let value = Some(self.string());
                     match other {
                         "when" => table.when = value,
+                        "bound" => table.bound = value,
+                        "accept" => table.accept = value,
                         "until" => table.until = value,
                         "public" => table.public = value,
                         "shared" => table.shared = value,

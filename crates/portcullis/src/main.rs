@@ -14,6 +14,7 @@ mod https_client;
 mod journal;
 mod local_ca;
 mod server;
+mod service_client;
 
 use std::io::{IsTerminal, stderr, stdout};
 use std::path::PathBuf;
@@ -68,12 +69,21 @@ enum Command {
     /// People: add, list, disable
     #[command(subcommand)]
     User(cli::user::UserCommand),
-    /// Software that asks for tokens: add, list
+    /// Software that asks for tokens: add, list, key
     #[command(subcommand)]
     Client(cli::client::ClientCommand),
     /// Tokens: fetch one for a service
     #[command(subcommand)]
     Token(cli::token::TokenCommand),
+    /// Who is signed in: list, end
+    #[command(subcommand)]
+    Session(cli::session::SessionCommand),
+    /// What people let applications do: list, withdraw
+    #[command(subcommand)]
+    Consent(cli::consent::ConsentCommand),
+    /// The keys that tokens are signed with: list, rotate, kill
+    #[command(subcommand)]
+    SigningKey(cli::signing_key::SigningKeyCommand),
     /// Have the running server read its config again, and wait for what came of it
     Reload {
         /// The config
@@ -122,6 +132,9 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::User(command) => cli::user::run(command),
         Command::Client(command) => cli::client::run(command),
         Command::Token(command) => cli::token::run(command),
+        Command::Session(command) => cli::session::run(command),
+        Command::Consent(command) => cli::consent::run(command),
+        Command::SigningKey(command) => cli::signing_key::run(command),
         Command::Reload { config, wait: _ } => cli::reload::run(&config),
     }
 }

@@ -55,6 +55,12 @@ impl Tx {
         self.fetch(sql, bind![MAX_KEYS as i64]).await?.iter().map(key).collect()
     }
 
+    /// A key that is not gone.
+    pub async fn key(&self, kid: &str) -> Result<Option<KeyRecord>, StoreFault> {
+        let sql = "SELECT kid, usage, algorithm, state, sealed, made FROM keys WHERE kid = $1";
+        self.fetch_one(sql, bind![kid]).await?.as_ref().map(key).transpose()
+    }
+
     /// Adds a key; `Taken` when the `kid` is, `TooMuch` when there are 64.
     pub async fn add_key(&self, key: &KeyRecord) -> Result<(), StoreFault> {
         bounded("a key's id", &key.kid, MAX_LABEL)?;
@@ -170,6 +176,8 @@ mod tests {
                     tx.move_key("z", state).await?;
                     assert_eq!(tx.keys().await?[0].state, state);
                 }
+                assert_eq!(tx.key("a").await?.expect("there").usage, KeyUse::Passport);
+                assert!(tx.key("none").await?.is_none());
                 let missing = tx.move_key("none", KeyState::Active).await;
                 assert!(matches!(missing, Err(StoreFault::Missing("the key"))));
                 tx.drop_key("z").await?;

@@ -30,11 +30,22 @@ pub mod devices;
 
 pub mod grants;
 
+pub mod consents;
+
+pub mod device_logins;
+
 pub mod clients;
+
+pub mod api_keys;
 
 pub mod used;
 
 pub mod revocations;
 
+pub mod logouts;
+
 #[cfg(test)]
 mod testing;
+
+#[cfg(test)]
+mod ends;

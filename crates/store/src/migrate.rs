@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use crate::database::StoreFault;
 
 /// The steps, from an empty file on; the n-th leads to version n.
-const STEPS: [&str; 1] = [include_str!("schema/sqlite-1.sql")];
+const STEPS: [&str; 2] = [include_str!("schema/sqlite-1.sql"), include_str!("schema/sqlite-2.sql")];
 
 /// Marks a database file as ours: `PCLS`.
 const APPLICATION: i32 = 0x5043_4c53;
@@ -111,7 +111,7 @@ mod tests {
         let fault = found.named(Path::new("a.db")).expect_err("newer");
         assert_eq!(
             fault.to_string(),
-            "`a.db` has schema 99, this version of portcullis knows up to 1; install the newer \
+            "`a.db` has schema 99, this version of portcullis knows up to 2; install the newer \
              version, or restore a backup made by this one"
         );
         connection.pragma_update(None, "user_version", -1).expect("set");
@@ -140,5 +140,75 @@ mod tests {
             })
             .expect("count");
         assert_eq!(tables, 0);
+    }
+
+    /// A file as the first version left it, with a row of each thing that the second step touches.
+    #[test]
+    fn what_was_remembered_by_step_one_is_there_after_step_two() {
+        let connection = memory();
+        connection.pragma_update(None, "foreign_keys", "ON").expect("as the store opens it");
+        let first = format!(
+            "{}\nPRAGMA application_id = {APPLICATION};\nPRAGMA user_version = 1;\n{OLD_ROWS}",
+            STEPS[0]
+        );
+        connection.execute_batch(&first).expect("step one");
+        assert_eq!(ours(&connection).expect("look"), Found::Ours);
+        migrate(&connection).expect("step two");
+        assert_eq!(pragma::<i64>(&connection, "user_version").expect("version"), 2);
+        let found = "SELECT group_concat(concat_ws(' ', id, user_id, client_id, session_id,
+                     dies_with, scopes, coalesce(audience, '-'), 'd' || details,
+                     coalesce(binding, '-'), pwd, otp, coalesce(hwk, '-'), counter,
+                     coalesce(moved, '-'), graces, seen, expires, made, coalesce(ended, '-')), ';')
+                     FROM (SELECT * FROM grants ORDER BY id)";
+        let found: String = connection.query_row(found, [], |row| row.get(0)).expect("grants");
+        assert_eq!(
+            found,
+            "g_a u_ada shop s_one s_one openid https://a d - 7 8 - 0 - 0 11 99 11 -;\
+             g_b u_ada bank s_one s_one a - d - 7 8 - 0 - 0 12 99 12 13"
+        );
+        let client = "SELECT id || registration || registered || coalesce(manage, '-')
+                      FROM clients";
+        let client: String = connection.query_row(client, [], |row| row.get(0)).expect("client");
+        assert_eq!(client, "ledger{}1-");
+        let rest = "SELECT (SELECT count(*) FROM consents) || (SELECT rev FROM meta)";
+        let rest: String = connection.query_row(rest, [], |row| row.get(0)).expect("the rest");
+        assert_eq!(rest, "14");
+        let broken = "SELECT count(*) FROM pragma_foreign_key_check()";
+        let broken: i64 = connection.query_row(broken, [], |row| row.get(0)).expect("check");
+        assert_eq!(broken, 0);
+        // And they still die with their session.
+        connection.execute_batch("DELETE FROM sessions").expect("delete");
+        let left = "SELECT count(*) FROM grants";
+        let left: i64 = connection.query_row(left, [], |row| row.get(0)).expect("count");
+        assert_eq!(left, 0);
+    }
+
+    const OLD_ROWS: &str = "
+        UPDATE meta SET rev = 4;
+        INSERT INTO users VALUES
+            ('u_ada', 'ada', 'Ada', NULL, '[]', '[]', NULL, '{}', NULL, 1);
+        INSERT INTO sessions VALUES ('s_one', x'00', 'u_ada', 7, 8, NULL, 10, 10, 99, NULL);
+        INSERT INTO clients VALUES ('ledger', '{}', NULL, 1);
+        INSERT INTO grants VALUES
+            ('g_a', 'u_ada', 'shop', 's_one', 'openid', 'https://a', 11, NULL),
+            ('g_b', 'u_ada', 'bank', 's_one', 'a', NULL, 12, 13);
+        INSERT INTO consents VALUES ('u_ada', 'shop', 'openid', 11);";
+
+    #[test]
+    fn a_second_step_that_fails_leaves_the_first_as_it_was() {
+        let connection = memory();
+        connection
+            .execute_batch(&format!("{}\nPRAGMA user_version = 1;\n{OLD_ROWS}", STEPS[0]))
+            .expect("step one");
+        connection.execute_batch("CREATE TABLE logouts (x)").expect("in the way");
+        let fault = migrate(&connection).expect_err("in the way");
+        assert!(fault.to_string().contains("migration 2"), "{fault}");
+        assert!(connection.is_autocommit());
+        assert_eq!(pragma::<i64>(&connection, "user_version").expect("version"), 1);
+        let old = "SELECT count(session_id) FROM grants";
+        let old: i64 = connection.query_row(old, [], |row| row.get(0)).expect("the old table");
+        assert_eq!(old, 2);
+        let new = connection.prepare("SELECT dies_with FROM grants");
+        assert!(new.is_err(), "nothing of step two");
     }
 }

@@ -5,6 +5,8 @@ use std::rc::Rc;
 
 use portcullis_core::bearer::Digest;
 use portcullis_core::id::{Id, Kind};
+use portcullis_core::jose::claims::FactorTimes;
+use portcullis_core::scope::Scopes;
 use portcullis_core::time::Timestamp;
 
 use crate::database::StoreFault;
@@ -142,6 +144,25 @@ impl Row {
         Id::parse(self.text(column)?).map_err(|_| unreadable(column))
     }
 
+    /// When each factor was used.
+    pub(crate) fn factors(&self) -> Result<FactorTimes, StoreFault> {
+        Ok(FactorTimes {
+            pwd: self.integer_if_any("pwd")?,
+            otp: self.integer_if_any("otp")?,
+            hwk: self.integer_if_any("hwk")?,
+        })
+    }
+
+    /// Scopes.
+    pub(crate) fn scopes(&self) -> Result<Scopes, StoreFault> {
+        Scopes::parse(self.text("scopes")?).map_err(|_| unreadable("scopes"))
+    }
+
+    /// A count that fits 32 bits.
+    pub(crate) fn count(&self, column: &str) -> Result<u32, StoreFault> {
+        u32::try_from(self.integer(column)?).map_err(|_| unreadable(column))
+    }
+
     /// A JSON document.
     pub(crate) fn json<T: serde::de::DeserializeOwned>(
         &self,
@@ -169,6 +190,12 @@ pub(crate) const MAX_LABEL: usize = 128;
 pub(crate) const MAX_LABELS: usize = 64;
 /// Bytes of one sealed value, hash or fact.
 pub(crate) const MAX_SEALED: usize = 4096;
+/// Bytes of an audience: a URL.
+pub(crate) const MAX_AUDIENCE: usize = 2048;
+/// Bytes of a `cnf`: one hash in base64url, with its JSON around it.
+pub(crate) const MAX_BINDING: usize = 256;
+/// Bytes of `authorization_details`: more than a request may carry.
+pub(crate) const MAX_DETAILS: usize = 4096;
 /// Bytes of a document: a client's registration with its keys.
 pub(crate) const MAX_DOCUMENT: usize = 64 * 1024;
 

@@ -11,7 +11,8 @@ use portcullis_core::time::Timestamp;
 use crate::active::Active;
 use crate::database::{StoreFault, Tx};
 use crate::revocations::LONGEST_TOKEN;
-use crate::row::{Row, bind};
+use crate::row::{Row, Value, bind};
+use crate::users::MAX_PAGE;
 
 /// Marks a session cookie's bearer value.
 pub enum SessionCookie {}
@@ -160,8 +161,33 @@ impl Tx {
         self.execute(sql, bind![id, now]).await.map(drop)
     }
 
-    /// Ends a session and its grants; writes `Session` and `Grant` revocations. Idempotent; of an
-    /// unknown session nothing is left to end.
+    /// Sessions that are not ended and not expired, of everybody or of one user, by id: at most
+    /// `limit` (and 1000) after `after`, the id that the page before ended with.
+    pub async fn sessions(
+        &self,
+        of: Option<&Id<id::User>>,
+        after: &str,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<SessionRecord>, StoreFault> {
+        let limit = limit.min(MAX_PAGE) as i64;
+        let all = "SELECT id, cookie, user_id, pwd, otp, hwk, made, seen, expires, ended
+                   FROM sessions WHERE id > $1 AND ended IS NULL AND expires > $2
+                   ORDER BY id LIMIT $3";
+        let hers = "SELECT id, cookie, user_id, pwd, otp, hwk, made, seen, expires, ended
+                    FROM sessions WHERE user_id = $4 AND id > $1 AND ended IS NULL
+                    AND expires > $2 ORDER BY id LIMIT $3";
+        let rows = match of {
+            None => self.fetch(all, bind![after, now, limit]).await?,
+            Some(user) => self.fetch(hers, bind![after, now, limit, user]).await?,
+        };
+        rows.iter().map(session).collect()
+    }
+
+    /// Ends a session and the grants that live no longer than it; writes `Session` and `Grant`
+    /// revocations, and has each client that was granted anything in it told of the logout.
+    /// Idempotent; of an unknown session nothing is left to end. (That a session expires is no end:
+    /// nobody is told.)
     pub async fn end_session(
         &self,
         id: &Id<id::Session>,
@@ -170,55 +196,77 @@ impl Tx {
         let sql = "UPDATE sessions SET ended = $2 WHERE id = $1 AND ended IS NULL";
         if self.execute(sql, bind![id, now]).await? > 0 {
             self.revoke(RevocationKind::Session, id.as_str(), now.after(LONGEST_TOKEN)).await?;
+            self.queue_logouts_of_session(id, now).await?;
         }
-        let grants = "UPDATE grants SET ended = $2 WHERE id IN
-                      (SELECT id FROM grants WHERE session_id = $1 AND ended IS NULL LIMIT $3)
-                      RETURNING id";
+        // OpenID Connect Back-Channel Logout 1.0 §2.7: refresh tokens with `offline_access` should
+        // not be revoked by a logout; the others must be.
+        let sql = "UPDATE grants SET ended = $1 WHERE id IN
+                   (SELECT id FROM grants WHERE dies_with = $3 AND ended IS NULL LIMIT $2)
+                   RETURNING id";
+        self.end_each(sql, RevocationKind::Grant, now, bind![now, CHUNK, id]).await
+    }
+
+    /// Ends all sessions of a user as [`Tx::end_session`] does: grants that outlive their session
+    /// live on.
+    pub async fn end_only_sessions_of(
+        &self,
+        user: &Id<id::User>,
+        now: Timestamp,
+    ) -> Result<(), StoreFault> {
+        let sql = "SELECT id FROM sessions WHERE user_id = $1 AND ended IS NULL LIMIT $2";
         loop {
-            let ended = self.fetch(grants, bind![id, now, CHUNK]).await?;
-            if ended.is_empty() {
+            let page = self.fetch(sql, bind![user, CHUNK]).await?;
+            if page.is_empty() {
                 return Ok(());
             }
-            self.revoke_rows(RevocationKind::Grant, &ended, now).await?;
+            for row in &page {
+                self.end_session(&row.id("id")?, now).await?;
+            }
         }
     }
 
-    /// Ends all sessions and grants of a user ("sign out everywhere", a changed password, a reset
-    /// factor) and writes their revocations.
+    /// Ends all sessions and *all* grants of a user ("sign out everywhere", disabled, a changed
+    /// password, a reset factor), also those that outlive their session, and device logins that she
+    /// approved. Writes their revocations; every client concerned is told of the logout.
     pub async fn end_sessions_of(
         &self,
         user: &Id<id::User>,
         now: Timestamp,
     ) -> Result<(), StoreFault> {
-        let sessions = "UPDATE sessions SET ended = $2 WHERE id IN
-                        (SELECT id FROM sessions WHERE user_id = $1 AND ended IS NULL LIMIT $3)
+        // First: it must still see which sessions and grants are alive.
+        self.queue_logouts_of_user(user, now).await?;
+        let sql = "DELETE FROM device_logins WHERE user_id = $1";
+        self.execute(sql, bind![user]).await?;
+        let sessions = "UPDATE sessions SET ended = $1 WHERE id IN
+                        (SELECT id FROM sessions WHERE user_id = $3 AND ended IS NULL LIMIT $2)
                         RETURNING id";
-        let grants = "UPDATE grants SET ended = $2 WHERE id IN
-                      (SELECT id FROM grants WHERE user_id = $1 AND ended IS NULL LIMIT $3)
+        let grants = "UPDATE grants SET ended = $1 WHERE id IN
+                      (SELECT id FROM grants WHERE user_id = $3 AND ended IS NULL LIMIT $2)
                       RETURNING id";
         for (sql, kind) in [(sessions, RevocationKind::Session), (grants, RevocationKind::Grant)] {
-            loop {
-                let ended = self.fetch(sql, bind![user, now, CHUNK]).await?;
-                if ended.is_empty() {
-                    break;
-                }
-                self.revoke_rows(kind, &ended, now).await?;
-            }
+            self.end_each(sql, kind, now, bind![now, CHUNK, user]).await?;
         }
         Ok(())
     }
 
-    /// Writes a revocation for each row's `id`.
-    pub(crate) async fn revoke_rows(
+    /// Runs a statement that ends some rows until it ends none, and writes a revocation for each
+    /// row's `id`.
+    pub(crate) async fn end_each(
         &self,
+        sql: &'static str,
         kind: RevocationKind,
-        rows: &[Row],
         now: Timestamp,
+        values: &[Value],
     ) -> Result<(), StoreFault> {
-        for row in rows {
-            self.revoke(kind, row.text("id")?, now.after(LONGEST_TOKEN)).await?;
+        loop {
+            let ended = self.fetch(sql, values).await?;
+            if ended.is_empty() {
+                return Ok(());
+            }
+            for row in &ended {
+                self.revoke(kind, row.text("id")?, now.after(LONGEST_TOKEN)).await?;
+            }
         }
-        Ok(())
     }
 }
 
@@ -227,11 +275,7 @@ fn session(row: &Row) -> Result<SessionRecord, StoreFault> {
         id: row.id("id")?,
         cookie: Digest::from_stored(row.bytes("cookie")?),
         user: row.id("user_id")?,
-        factors: FactorTimes {
-            pwd: row.integer_if_any("pwd")?,
-            otp: row.integer_if_any("otp")?,
-            hwk: row.integer_if_any("hwk")?,
-        },
+        factors: row.factors()?,
         made: row.moment("made")?,
         seen: row.moment("seen")?,
         expires: row.moment("expires")?,
@@ -439,5 +483,56 @@ mod tests {
         assert!(world.kills(RevocationKind::Session, &format!("s_n{}", count - 1)));
         assert!(world.kills(RevocationKind::Grant, "g_n0"));
         assert!(!world.kills(RevocationKind::Session, "s_bob"));
+    }
+
+    #[tokio::test]
+    async fn sessions_come_in_pages_by_id_of_everybody_or_of_one() {
+        let world = memory();
+        world
+            .transact(async |tx: &Tx| {
+                for (seed, name) in ["d", "b", "a", "c", "x"].into_iter().enumerate() {
+                    let owner = if name == "b" { "bob" } else { "ada" };
+                    if tx.user(&id(owner)).await?.is_none() {
+                        tx.add_user(&user(owner)).await?;
+                    }
+                    tx.add_session(&session(name, owner, seed as u64)).await?;
+                }
+                tx.end_session(&id("x"), later(1)).await?;
+                let page = async |of: Option<&str>, after, limit| {
+                    let of = of.map(id);
+                    let page = tx.sessions(of.as_ref(), after, limit, later(1)).await?;
+                    let names = page.into_iter().map(|session| session.id.as_str().to_owned());
+                    Ok::<_, StoreFault>(names.collect::<Vec<_>>())
+                };
+                assert_eq!(page(None, "", 3).await?, ["s_a", "s_b", "s_c"]);
+                assert_eq!(page(None, "s_c", 3).await?, ["s_d"], "the ended one is left out");
+                assert!(page(None, "s_d", 3).await?.is_empty());
+                assert_eq!(page(Some("ada"), "", 2).await?, ["s_a", "s_c"]);
+                assert_eq!(page(Some("ada"), "s_c", 2).await?, ["s_d"]);
+                assert_eq!(page(Some("bob"), "", usize::MAX).await?, ["s_b"]);
+                assert!(page(Some("eve"), "", 9).await?.is_empty());
+                assert!(page(None, "", 0).await?.is_empty());
+                assert!(tx.sessions(None, "", 9, later(12 * 3600)).await?.is_empty(), "expired");
+                Ok(())
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn a_page_of_sessions_has_a_limit() {
+        let world = memory();
+        world
+            .transact(async |tx: &Tx| {
+                for owner in ["ada", "bob"] {
+                    tx.add_user(&user(owner)).await?;
+                }
+                for n in 0..=MAX_PAGE as u64 {
+                    let owner = if n % 2 == 0 { "ada" } else { "bob" };
+                    tx.add_session(&session(&format!("n{n}"), owner, n)).await?;
+                }
+                assert_eq!(tx.sessions(None, "", usize::MAX, NOW).await?.len(), MAX_PAGE);
+                Ok(())
+            })
+            .await;
     }
 }

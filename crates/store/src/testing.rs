@@ -14,7 +14,7 @@ use portcullis_core::scope::Scopes;
 use portcullis_core::time::{Clock, FrozenClock, Timestamp};
 
 use crate::database::{Store, StoreFault, Tx};
-use crate::grants::GrantRecord;
+use crate::grants::{Family, GrantLife, GrantRecord};
 use crate::sessions::SessionRecord;
 use crate::users::UserRecord;
 
@@ -119,7 +119,25 @@ pub(crate) fn grant(name: &str, user: &str, session: &str) -> GrantRecord {
         audience: Some("https://localhost:8443".into()),
         made: NOW,
         ended: None,
+        life: GrantLife::Session,
+        factors: FactorTimes::default(),
+        binding: None,
+        details: String::new(),
+        family: Family {
+            counter: 0,
+            moved: None,
+            graces: 0,
+            seen: Timestamp::default(),
+            expires: Timestamp::default(),
+        },
     }
+}
+
+/// A grant that outlives its session, for thirty days.
+pub(crate) fn offline(name: &str, user: &str, session: &str) -> GrantRecord {
+    let mut grant = grant(name, user, session);
+    (grant.life, grant.family.expires) = (GrantLife::Offline, later(30 * 86_400));
+    grant
 }
 
 /// Runs a future on this thread.

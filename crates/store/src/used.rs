@@ -1,6 +1,8 @@
 //! Single-use things, consumed by one atomic statement: a unique insert *before* anything is
 //! issued. Only a hash is kept, so a row has one size whatever was presented.
 
+use std::time::Duration;
+
 use portcullis_core::hash::sha256;
 use portcullis_core::time::Timestamp;
 
@@ -19,6 +21,12 @@ pub enum UsedKind {
     Login,
     /// A token's `jti` at the revocation endpoint: revoked again, it is not written again.
     Revocation,
+    /// A pushed authorization request, by its reference (RFC 9126 §7.3).
+    Pushed,
+    /// An assertion that was redeemed as a grant (RFC 7523 §3), by issuer and `jti`.
+    ForeignAssertion,
+    /// A request object (RFC 9101), by client and `jti`.
+    RequestObject,
 }
 
 impl UsedKind {
@@ -28,6 +36,9 @@ impl UsedKind {
             UsedKind::Assertion => 2,
             UsedKind::Login => 3,
             UsedKind::Revocation => 4,
+            UsedKind::Pushed => 5,
+            UsedKind::ForeignAssertion => 6,
+            UsedKind::RequestObject => 7,
         }
     }
 }
@@ -60,16 +71,24 @@ impl Tx {
 /// Most rows dropped at once: a few milliseconds within somebody's commit.
 pub(crate) const FORGET_ROWS: usize = 1000;
 
+/// How long an expired device login is told apart from one that never was (RFC 8628 §3.5:
+/// `expired_token`).
+const DEVICE_LOGINS_SHOWN: Duration = Duration::from_secs(3_600);
+
+/// How long a dead API key stands in its client's list.
+const API_KEYS_SHOWN: Duration = Duration::from_secs(90 * 86_400);
+
 /// Drops what expired. Sessions and grants outlive their end by [`LONGEST_TOKEN`], so that
 /// whoever presents something of theirs is still told apart from a stranger.
 pub(crate) fn forget(link: &Link, now: Timestamp) -> Result<usize, StoreFault> {
-    let long_ago = now.before(LONGEST_TOKEN);
     let mut dropped = 0;
     for (sql, before) in FORGET {
         let left = FORGET_ROWS.saturating_sub(dropped);
         let before = match before {
             Before::Now => now,
-            Before::LongAgo => long_ago,
+            Before::HourAgo => now.before(DEVICE_LOGINS_SHOWN),
+            Before::LongAgo => now.before(LONGEST_TOKEN),
+            Before::QuarterAgo => now.before(API_KEYS_SHOWN),
         };
         let left = Value::Integer(i64::try_from(left).unwrap_or(0));
         dropped += link.execute(sql, &[Value::from(before), left])?;
@@ -79,10 +98,13 @@ pub(crate) fn forget(link: &Link, now: Timestamp) -> Result<usize, StoreFault> {
 
 enum Before {
     Now,
+    HourAgo,
     LongAgo,
+    QuarterAgo,
 }
 
-const FORGET: [(&str, Before); 5] = [
+/// What goes by a date of its own, and how long after it. (The rest goes with its user.)
+const FORGET: [(&str, Before); 9] = [
     (
         "DELETE FROM used_ids WHERE (kind, mark) IN
          (SELECT kind, mark FROM used_ids WHERE expires <= $1 LIMIT $2)",
@@ -99,12 +121,33 @@ const FORGET: [(&str, Before); 5] = [
         Before::Now,
     ),
     (
+        "DELETE FROM device_logins WHERE code IN
+         (SELECT code FROM device_logins WHERE expires <= $1 LIMIT $2)",
+        Before::HourAgo,
+    ),
+    (
         "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE ended <= $1 LIMIT $2)",
+        Before::LongAgo,
+    ),
+    // A grant that dies with its session is dropped with it, below.
+    (
+        "DELETE FROM grants WHERE id IN
+         (SELECT id FROM grants WHERE dies_with IS NULL AND expires <= $1 LIMIT $2)",
         Before::LongAgo,
     ),
     (
         "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires <= $1 LIMIT $2)",
         Before::LongAgo,
+    ),
+    (
+        "DELETE FROM api_keys WHERE id IN
+         (SELECT id FROM api_keys WHERE expires <= $1 LIMIT $2)",
+        Before::QuarterAgo,
+    ),
+    (
+        "DELETE FROM api_keys WHERE id IN
+         (SELECT id FROM api_keys WHERE revoked <= $1 LIMIT $2)",
+        Before::QuarterAgo,
     ),
 ];
 
@@ -115,6 +158,16 @@ mod tests {
 
     use super::*;
     use crate::testing::{grant, id, later, memory, on_threads, session, user};
+
+    const KINDS: [UsedKind; 7] = [
+        UsedKind::Code,
+        UsedKind::Assertion,
+        UsedKind::Login,
+        UsedKind::Revocation,
+        UsedKind::Pushed,
+        UsedKind::ForeignAssertion,
+        UsedKind::RequestObject,
+    ];
 
     #[test]
     fn of_fifty_first_users_one_is() {
@@ -133,7 +186,7 @@ mod tests {
         world
             .transact(async |tx: &Tx| {
                 let long = "x".repeat(100_000);
-                for kind in [UsedKind::Code, UsedKind::Assertion, UsedKind::Login] {
+                for kind in KINDS {
                     for value in ["", "a", "b", &long] {
                         assert!(tx.first_use(kind, value, later(0)).await?);
                         assert!(!tx.first_use(kind, value, later(60)).await?);

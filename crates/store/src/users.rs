@@ -115,8 +115,8 @@ impl Tx {
         Ok(user.filter(|user| user.disabled.is_none()).map(Active::found))
     }
 
-    /// Disables a user, ends their sessions and grants, and writes `Subject`, `Session` and
-    /// `Grant` revocations. Again changes nothing, but ends whatever is new.
+    /// Disables a user, ends all that is theirs ([`Tx::end_sessions_of`]), and writes `Subject`,
+    /// `Session` and `Grant` revocations. Again changes nothing, but ends whatever is new.
     ///
     /// # Errors
     /// [`StoreFault::Missing`] when there is no such user.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
+use super::jws::TokenFault;
 use crate::id::{self, Id};
 use crate::scope::Scopes;
 
@@ -30,6 +32,43 @@ pub struct FactorTimes {
     /// Hardware-bound key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hwk: Option<i64>,
+}
+
+/// What a token is bound to (`cnf`, RFC 7800 §3.1): exactly one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Confirmation {
+    /// The SHA-256 thumbprint of the DPoP key (RFC 9449 §6.1), base64url.
+    #[serde(rename = "jkt")]
+    Key(String),
+    /// The SHA-256 of the client certificate (RFC 8705 §3.1), base64url.
+    #[serde(rename = "x5t#S256")]
+    Certificate(String),
+}
+
+/// Who acts for the subject (`act`, RFC 8693 §4.1); the nearest first, at most four deep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The service.
+    pub sub: String,
+    /// For whom that one acted before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Box<Actor>>,
+}
+
+/// Longest chain of actors.
+pub const MAX_ACTORS: usize = 4;
+
+impl Actor {
+    /// The services of the chain, the nearest first.
+    pub fn chain(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        let mut next = Some(self);
+        while let Some(actor) = next {
+            names.push(actor.sub.as_str());
+            next = actor.act.as_deref();
+        }
+        names
+    }
 }
 
 /// The claims of our access tokens (RFC 9068 §2.2, plus ours).
@@ -85,6 +124,15 @@ pub struct AccessClaims {
     /// Declared attributes that rules may use.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, Attribute>,
+    /// What it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
+    /// Who acts for the subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Actor>,
+    /// What was granted in detail (RFC 9396 §9.1).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorization_details: Vec<serde_json::Value>,
 }
 
 impl AccessClaims {
@@ -165,6 +213,13 @@ pub struct PassportClaims<'a> {
     /// Assurance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acr: Option<&'a str>,
+    /// Who acts for the caller (RFC 8693 §4.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub act: Option<&'a Actor>,
+    /// The issuer of the caller's own token, when it is not ours; `sub` then starts with its name in
+    /// the file and `|`, so that it is no subject of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caller_iss: Option<&'a str>,
     /// Issued at.
     pub iat: i64,
     /// Expiry: 60 s later.
@@ -193,4 +248,112 @@ pub struct AssertionClaims {
     pub nbf: Option<i64>,
     /// Once per client.
     pub jti: String,
+}
+
+/// The claims of another issuer's token. What it grants here is not in them, but in what
+/// [`mapped`](crate::foreign::mapped) makes of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForeignClaims {
+    /// The issuer.
+    pub iss: String,
+    /// Whom it names; unique only together with the issuer.
+    pub sub: String,
+    /// For whom it is: one or several.
+    pub aud: Vec<String>,
+    /// Expiry, Unix seconds.
+    pub exp: i64,
+    /// Issued at.
+    pub iat: Option<i64>,
+    /// Not before.
+    pub nbf: Option<i64>,
+    /// The token's id, when it has one.
+    pub jti: Option<String>,
+    /// The client (`client_id` of RFC 9068 §2.2, else `azp` of OpenID Connect Core §2).
+    pub client: Option<String>,
+    /// Its scopes (`scope`, else `scp`); empty when they are not of a type that can be read.
+    pub scope: Scopes,
+    /// What it is bound to: without that, it must not pass.
+    pub cnf: Option<Confirmation>,
+    /// Who acts for the subject, in the issuer's names, not in ours.
+    pub act: Option<Actor>,
+    /// All claims, for the mapping.
+    pub raw: Map<String, Value>,
+}
+
+/// Longest `sub`, `jti`, client or audience of another issuer, in bytes (OpenID Connect Core §2: a
+/// `sub` has at most 255 characters).
+pub const MAX_FOREIGN_WORD: usize = 255;
+
+impl ForeignClaims {
+    /// Reads claims that are still to be judged, also those of an introspection answer.
+    ///
+    /// # Errors
+    /// [`TokenFault::ClaimMalformed`] when a claim that is needed is missing, and when one that would
+    /// narrow the token (times, `cnf`, `act`) cannot be understood.
+    pub fn read(raw: Map<String, Value>) -> Result<Self, TokenFault> {
+        let time = |name: &str| raw.get(name).map(|value| value.as_i64().ok_or(MALFORMED));
+        let optional = |name: &str| raw.get(name).map(|value| word(value).ok_or(MALFORMED));
+        let needed = |name: &str| raw.get(name).and_then(word).ok_or(MALFORMED);
+        let act: Option<Actor> = narrowing(&raw, "act")?;
+        if act.as_ref().is_some_and(|actor| actor.chain().len() > MAX_ACTORS) {
+            return Err(MALFORMED);
+        }
+        let client = ["client_id", "azp"].iter().find_map(|name| raw.get(*name).and_then(word));
+        Ok(ForeignClaims {
+            iss: raw.get("iss").and_then(Value::as_str).ok_or(MALFORMED)?.to_owned(),
+            sub: needed("sub")?,
+            aud: audiences(raw.get("aud")).ok_or(MALFORMED)?,
+            exp: time("exp").ok_or(MALFORMED)??,
+            iat: time("iat").transpose()?,
+            nbf: time("nbf").transpose()?,
+            jti: optional("jti").transpose()?,
+            client,
+            scope: scopes(&raw),
+            cnf: narrowing(&raw, "cnf")?,
+            act,
+            raw,
+        })
+    }
+}
+
+const MALFORMED: TokenFault = TokenFault::ClaimMalformed;
+
+/// A word that may stand in a log and in a header: neither empty nor long, no control characters.
+fn word(value: &Value) -> Option<String> {
+    let text = value.as_str()?;
+    let shaped = (1..=MAX_FOREIGN_WORD).contains(&text.len()) && !text.contains(char::is_control);
+    shaped.then(|| text.to_owned())
+}
+
+/// RFC 7519 §4.1.3: one string, or a list of them.
+fn audiences(value: Option<&Value>) -> Option<Vec<String>> {
+    match value? {
+        Value::Array(list) => list.iter().map(word).collect(),
+        one => word(one).map(|one| vec![one]),
+    }
+}
+
+/// A claim that narrows what a token is good for (RFC 7800 §3.1, RFC 8693 §4.1): whoever cannot
+/// understand it must not treat the token as if it were not there.
+fn narrowing<C: serde::de::DeserializeOwned>(
+    raw: &Map<String, Value>,
+    name: &str,
+) -> Result<Option<C>, TokenFault> {
+    let claim = raw.get(name).cloned();
+    claim.map(|claim| serde_json::from_value(claim).map_err(|_| MALFORMED)).transpose()
+}
+
+/// RFC 9068 §2.2.3 (RFC 8693 §4.2): words with spaces between; others write `scp`, also as a list.
+fn scopes(raw: &Map<String, Value>) -> Scopes {
+    let text = match raw.get("scope").or_else(|| raw.get("scp")) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(list)) => {
+            let words: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
+            words.unwrap_or_default().join(" ")
+        }
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => {
+            String::new()
+        }
+    };
+    Scopes::parse(&text).unwrap_or_default()
 }

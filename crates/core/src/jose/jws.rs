@@ -101,6 +101,11 @@ impl TokenFault {
 /// The first rule broken, in the order length, shape, `crit`, `alg`, `kid`, payload. Nothing that
 /// passes is believed yet: only [`super::verify`] makes claims of it.
 pub fn parse(token: &str) -> Result<Unverified<'_>, TokenFault> {
+    take_apart(token).map(|(unverified, _)| unverified)
+}
+
+/// The same, with the rest of the header: a DPoP proof carries its key there (RFC 9449 §4.2).
+pub(super) fn take_apart(token: &str) -> Result<(Unverified<'_>, Map<String, Value>), TokenFault> {
     if token.len() > MAX_TOKEN {
         return Err(TokenFault::TooLong);
     }
@@ -120,13 +125,20 @@ pub fn parse(token: &str) -> Result<Unverified<'_>, TokenFault> {
     let payload = part(payload)?;
     strict::check_object(&payload)?;
     let signature = part(signature)?;
-    Ok(Unverified { algorithm, kid, typ, signed: signed.as_bytes(), payload, signature })
+    let signed = signed.as_bytes();
+    Ok((Unverified { algorithm, kid, typ, signed, payload, signature }, header))
 }
 
 /// Parses a JSON object strictly: doubled members anywhere are [`TokenFault::MemberDoubled`],
 /// depth is bounded at 16.
 pub fn strict_object(bytes: &[u8]) -> Result<Map<String, Value>, TokenFault> {
     strict::check_object(bytes)?;
+    serde_json::from_slice(bytes).map_err(|_| TokenFault::NotCompact)
+}
+
+/// The same of a JSON list.
+pub fn strict_list(bytes: &[u8]) -> Result<Vec<Value>, TokenFault> {
+    strict::check_list(bytes)?;
     serde_json::from_slice(bytes).map_err(|_| TokenFault::NotCompact)
 }
 

@@ -13,3 +13,7 @@ pub mod algorithm;
 pub mod claims;
 pub mod verify;
 pub mod sign;
+pub mod dpop;
+
+#[cfg(test)]
+mod forging;

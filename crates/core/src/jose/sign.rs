@@ -138,8 +138,12 @@ impl SigningKey {
             kid: &'a str,
             typ: &'a str,
         }
-        let header = Header { alg: self.algorithm().name(), kid: &self.kid, typ };
-        let header = serde_json::to_vec(&header).expect("three strings are always JSON");
+        self.sign_under(&Header { alg: self.algorithm().name(), kid: &self.kid, typ }, claims)
+    }
+
+    /// The same under a header of the caller's own: a DPoP proof carries its key there.
+    pub(super) fn sign_under<H: Serialize, C: Serialize>(&self, header: &H, claims: &C) -> String {
+        let header = serde_json::to_vec(header).expect("text and a key are always JSON");
         // INVARIANT: claims are our own structs with text for names, which JSON can always carry.
         let claims = serde_json::to_vec(claims).expect("a claim set's names are text");
         let mut token = base64url::encode(&header);

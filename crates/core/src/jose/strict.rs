@@ -1,5 +1,5 @@
-//! A JSON object read twice as strictly as JSON asks: doubled members anywhere, depth over 16 and
-//! anything but one object are refused before a value is believed.
+//! A JSON object (or list) read twice as strictly as JSON asks: doubled members anywhere, depth over
+//! 16 and anything but one such value are refused before a value is believed.
 //!
 //! Two readers that disagree about which of two equal members counts are how a checked token
 //! becomes another one behind the check (RFC 8259 §4, RFC 7515 §10.12). This walk builds nothing;
@@ -18,11 +18,25 @@ pub(super) const MAX_DEPTH: u8 = 16;
 
 /// Checks that the bytes are exactly one JSON object, without doubled members, in UTF-8.
 pub(super) fn check_object(bytes: &[u8]) -> Result<(), TokenFault> {
+    // RFC 7515 §4 and RFC 7519 §7.2: the header and the claims are each one JSON object.
+    check(bytes, |reader, shape| reader.deserialize_map(shape))
+}
+
+/// The same of one list.
+pub(super) fn check_list(bytes: &[u8]) -> Result<(), TokenFault> {
+    check(bytes, |reader, shape| reader.deserialize_seq(shape))
+}
+
+type Reader<'de> = serde_json::Deserializer<serde_json::de::SliceRead<'de>>;
+
+fn check<'de>(
+    bytes: &'de [u8],
+    walk: impl FnOnce(&mut Reader<'de>, Shape<'_>) -> serde_json::Result<()>,
+) -> Result<(), TokenFault> {
     let doubled = Cell::new(false);
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let shape = Shape { depth: 0, doubled: &doubled };
-    // RFC 7515 §4 and RFC 7519 §7.2: the header and the claims are each one JSON object.
-    let walked = reader.deserialize_map(shape).and_then(|()| reader.end());
+    let walked = walk(&mut reader, shape).and_then(|()| reader.end());
     match walked {
         Ok(()) => Ok(()),
         Err(_) if doubled.get() => Err(TokenFault::MemberDoubled),

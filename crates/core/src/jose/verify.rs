@@ -1,12 +1,21 @@
 //! The only maker of [`Verified`]: a claim set whose signature, type, issuer, audience and times
 //! have all been checked.
 
+mod foreign;
+mod opaque;
+mod request;
+
 use serde::Deserialize;
 
-use super::claims::{AccessClaims, AssertionClaims};
+use super::algorithm::Algorithm;
+use super::claims::{AccessClaims, AssertionClaims, IdClaims};
 use super::jwk::JwkSet;
 use super::jws::{self, TokenFault, Unverified};
 use crate::time::Timestamp;
+
+pub use self::foreign::{MAX_FOREIGN_LIFE_S, federated_assertion, foreign_token};
+pub use self::opaque::{OPAQUE_PREFIX, opaque_token};
+pub use self::request::{MAX_REQUEST_LIFE_S, request_object};
 
 /// Claims that were verified; cannot be made anywhere else.
 ///
@@ -99,6 +108,7 @@ pub fn client_assertion(
         None | Some("jwt" | "client-authentication+jwt") => {}
         Some(_) => return Err(TokenFault::TypeWrong),
     }
+    refuse_rs256(&unverified)?;
     let signed = check_signature(unverified, keys)?;
     let claims: AssertionClaims = read(&signed.payload)?;
     let times: Times = read(&signed.payload)?;
@@ -117,6 +127,38 @@ pub fn client_assertion(
     }
     times.check(now, MAX_ASSERTION_LIFE_S)?;
     Ok(Verified { claims, kid: signed.kid.map(Into::into) })
+}
+
+/// Verifies one of our ID tokens that came back as a hint (OpenID Connect Core §3.1.2.1,
+/// RP-Initiated Logout §2): the signature, the type and `iss` must hold; it may have expired, and
+/// says only who was logged in where. `keys` should hold retired ones too.
+///
+/// # Errors
+/// The first rule broken. Whose it is (`aud`, `sub`, `sid`) is the caller's to compare.
+pub fn id_token_hint(
+    token: &str,
+    keys: &JwkSet,
+    issuer: &str,
+) -> Result<Verified<IdClaims>, TokenFault> {
+    let unverified = jws::parse(token)?;
+    // RFC 8725 §3.11: our access tokens, logout tokens and assertions have types of their own.
+    if unverified.typ.as_deref() != Some("jwt") {
+        return Err(TokenFault::TypeWrong);
+    }
+    let signed = check_signature(unverified, keys)?;
+    let claims: IdClaims = read(&signed.payload)?;
+    if claims.iss != issuer {
+        return Err(TokenFault::IssuerWrong);
+    }
+    Ok(Verified { claims, kid: signed.kid.map(Into::into) })
+}
+
+/// What our own clients sign is EdDSA, ES256 or PS256 (FAPI 2.0 §5.4.1), whatever key one registered.
+fn refuse_rs256(unverified: &Unverified<'_>) -> Result<(), TokenFault> {
+    match unverified.algorithm {
+        Algorithm::EdDsa | Algorithm::Es256 | Algorithm::Ps256 => Ok(()),
+        Algorithm::Rs256 => Err(TokenFault::AlgorithmNotAccepted),
+    }
 }
 
 /// Finds the one key that may have signed, and asks it.

@@ -6,11 +6,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::token::MAX_DETAILS_BYTES;
 use crate::scope::MAX_SCOPE_BYTES;
 use crate::web::Parameters;
 
 /// Longest `state`, `nonce` and the like, in bytes.
 pub const MAX_VALUE: usize = 1024;
+
+/// Longest `id_token_hint`, in bytes.
+pub const MAX_HINT: usize = 4096;
 
 /// What a client asked, nothing checked yet but shape and length.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +25,7 @@ pub struct AuthorizationRequest {
     pub redirect_uri: Option<String>,
     /// Must be `code`.
     pub response_type: Option<String>,
-    /// Only `query` is answered for now.
+    /// `query`, `form_post`, `jwt`, `query.jwt`, `form_post.jwt`; never a fragment.
     pub response_mode: Option<String>,
     /// Scopes asked for.
     pub scope: Option<String>,
@@ -43,6 +47,14 @@ pub struct AuthorizationRequest {
     pub acr_values: Option<String>,
     /// Prefills the name.
     pub login_hint: Option<String>,
+    /// Languages of the pages, preferred first (BCP 47 tags).
+    pub ui_locales: Option<String>,
+    /// What is asked for in detail (RFC 9396 §2), as sent.
+    pub authorization_details: Option<String>,
+    /// The key that the code is bound to (RFC 9449 §10).
+    pub dpop_jkt: Option<String>,
+    /// An ID token of ours: who must be logged in (OpenID Connect Core §3.1.2.1).
+    pub id_token_hint: Option<String>,
     /// Names of parameters present that change what is asked for, and that are designed but not
     /// built, or forbidden: see [`UNSUPPORTED`]. Passing over one would grant something else.
     pub unsupported: Vec<String>,
@@ -53,19 +65,11 @@ pub struct AuthorizationRequest {
 #[error("the parameter `{0}` is missing or too long")]
 pub struct AuthorizationRequestMalformed(pub &'static str);
 
-/// Parameters that must not be passed over silently: request objects (RFC 9101, and by reference
-/// RFC 9126), the claims parameter (OpenID Connect Core §5.5), self-issued registration (§7.2.1),
-/// rich requests (RFC 9396), the DPoP binding of a code (RFC 9449 §10), the hint at who must be
-/// logged in (OpenID Connect Core §3.1.2.1).
-pub const UNSUPPORTED: [&str; 7] = [
-    "request",
-    "request_uri",
-    "claims",
-    "registration",
-    "authorization_details",
-    "dpop_jkt",
-    "id_token_hint",
-];
+/// Parameters that must not be passed over silently: a request object (RFC 9101) or a reference to
+/// one (RFC 9126), which are resolved before this message is read and never stand inside it; the
+/// claims parameter (OpenID Connect Core §5.5) and self-issued registration (§7.2.1), which are not
+/// taken.
+pub const UNSUPPORTED: [&str; 4] = ["request", "request_uri", "claims", "registration"];
 
 impl AuthorizationRequest {
     /// Reads the parameters. Those that nobody defined are ignored (RFC 6749 §3.1).
@@ -90,6 +94,10 @@ impl AuthorizationRequest {
             max_age: value("max_age")?,
             acr_values: value("acr_values")?,
             login_hint: value("login_hint")?,
+            ui_locales: value("ui_locales")?,
+            authorization_details: bounded(parameters, "authorization_details", MAX_DETAILS_BYTES)?,
+            dpop_jkt: value("dpop_jkt")?,
+            id_token_hint: bounded(parameters, "id_token_hint", MAX_HINT)?,
             unsupported: UNSUPPORTED
                 .into_iter()
                 .filter(|name| parameters.value(name).is_some())

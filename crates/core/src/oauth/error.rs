@@ -25,7 +25,9 @@ impl OauthError {
     /// `temporarily_unavailable`, 500 for `server_error`, 400 otherwise.
     pub fn status(&self) -> u16 {
         match self.code {
-            ErrorCode::InvalidClient => 401,
+            // RFC 6750 §3.1: what a protected endpoint (userinfo) answers.
+            ErrorCode::InvalidClient | ErrorCode::InvalidToken => 401,
+            ErrorCode::InsufficientScope => 403,
             ErrorCode::ServerError => 500,
             ErrorCode::TemporarilyUnavailable => 503,
             ErrorCode::InvalidRequest
@@ -41,7 +43,19 @@ impl OauthError {
             | ErrorCode::ConsentRequired
             | ErrorCode::InteractionRequired
             | ErrorCode::RequestNotSupported
-            | ErrorCode::RequestUriNotSupported => 400,
+            | ErrorCode::RequestUriNotSupported
+            | ErrorCode::InvalidDpopProof
+            | ErrorCode::UseDpopNonce
+            | ErrorCode::AuthorizationPending
+            | ErrorCode::SlowDown
+            | ErrorCode::ExpiredToken
+            | ErrorCode::InvalidRequestUri
+            | ErrorCode::InvalidRequestObject
+            | ErrorCode::InvalidAuthorizationDetails
+            | ErrorCode::UnmetAuthenticationRequirements
+            | ErrorCode::InvalidClientMetadata
+            | ErrorCode::InvalidRedirectUri
+            | ErrorCode::RegistrationNotSupported => 400,
         }
     }
 
@@ -84,6 +98,20 @@ codes! {
     InteractionRequired = "interaction_required",
     RequestNotSupported = "request_not_supported",
     RequestUriNotSupported = "request_uri_not_supported",
+    InvalidDpopProof = "invalid_dpop_proof",
+    UseDpopNonce = "use_dpop_nonce",
+    AuthorizationPending = "authorization_pending",
+    SlowDown = "slow_down",
+    ExpiredToken = "expired_token",
+    InvalidRequestUri = "invalid_request_uri",
+    InvalidRequestObject = "invalid_request_object",
+    InvalidAuthorizationDetails = "invalid_authorization_details",
+    UnmetAuthenticationRequirements = "unmet_authentication_requirements",
+    InvalidClientMetadata = "invalid_client_metadata",
+    InvalidRedirectUri = "invalid_redirect_uri",
+    InvalidToken = "invalid_token",
+    InsufficientScope = "insufficient_scope",
+    RegistrationNotSupported = "registration_not_supported",
     ServerError = "server_error",
     TemporarilyUnavailable = "temporarily_unavailable",
 }

@@ -4,6 +4,8 @@
 
 pub mod authorize;
 pub mod token;
+pub mod refresh;
+pub mod details;
 pub mod pkce;
 pub mod error;
 pub mod metadata;

@@ -20,6 +20,8 @@ pub const MAX_CLIENT_SECRET_BYTES: usize = 512;
 pub const MAX_ASSERTION_BYTES: usize = 8 * 1024;
 /// Longest `code`, `redirect_uri`, `resource` or `code_verifier`, in bytes.
 pub const MAX_TOKEN_VALUE_BYTES: usize = 2048;
+/// Longest `authorization_details`, in bytes: it travels in the code and in each token.
+pub const MAX_DETAILS_BYTES: usize = 2048;
 /// The one kind of assertion (RFC 7523 §2.2).
 pub const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -38,6 +40,50 @@ pub enum TokenRequest {
     },
     /// RFC 6749 §4.4.2.
     ClientCredentials {
+        /// Scopes asked for.
+        scope: Option<String>,
+        /// The API wanted.
+        resource: Option<String>,
+        /// RFC 9396 §6: `authorization_details`, as sent.
+        details: Option<String>,
+    },
+    /// RFC 6749 §6.
+    RefreshToken {
+        /// The token.
+        token: Secret<String>,
+        /// Fewer scopes than were granted, never more.
+        scope: Option<String>,
+        /// Only the grant's own.
+        resource: Option<String>,
+    },
+    /// RFC 8628 §3.4.
+    DeviceCode {
+        /// The device code.
+        code: Secret<String>,
+    },
+    /// RFC 8693 §2.1.
+    TokenExchange {
+        /// On whose behalf.
+        subject_token: Secret<String>,
+        /// Its type.
+        subject_token_type: String,
+        /// Who acts, when it is not the client itself.
+        actor_token: Option<Secret<String>>,
+        /// Its type.
+        actor_token_type: Option<String>,
+        /// What is wanted; only access tokens are issued.
+        requested_token_type: Option<String>,
+        /// Scopes asked for.
+        scope: Option<String>,
+        /// The API wanted.
+        resource: Option<String>,
+        /// The same by name (RFC 8693 §2.1 `audience`).
+        audience: Option<String>,
+    },
+    /// RFC 7523 §2.1.
+    JwtBearer {
+        /// The assertion.
+        assertion: Secret<String>,
         /// Scopes asked for.
         scope: Option<String>,
         /// The API wanted.
@@ -106,6 +152,10 @@ impl TokenRequest {
     /// `unsupported_grant_type`, `invalid_request`.
     pub fn read(form: &Parameters) -> Result<Self, OauthError> {
         let value = |name| bounded(form, name, MAX_TOKEN_VALUE_BYTES);
+        let secret = |name: &'static str, rule| {
+            let description = "the parameter that this grant needs is missing";
+            value(name)?.map(Secret::new).ok_or_else(|| request(rule, description))
+        };
         match form.value("grant_type") {
             Some("authorization_code") => Ok(TokenRequest::AuthorizationCode {
                 code: value("code")?
@@ -118,16 +168,64 @@ impl TokenRequest {
             Some("client_credentials") => Ok(TokenRequest::ClientCredentials {
                 scope: bounded(form, "scope", MAX_SCOPE_BYTES)?,
                 resource: value("resource")?,
+                details: bounded(form, "authorization_details", MAX_DETAILS_BYTES)?,
+            }),
+            Some("refresh_token") => Ok(TokenRequest::RefreshToken {
+                token: secret("refresh_token", "RefreshTokenMissing")?,
+                scope: bounded(form, "scope", MAX_SCOPE_BYTES)?,
+                resource: value("resource")?,
+            }),
+            Some("urn:ietf:params:oauth:grant-type:device_code") => {
+                Ok(TokenRequest::DeviceCode { code: secret("device_code", "DeviceCodeMissing")? })
+            }
+            Some("urn:ietf:params:oauth:grant-type:token-exchange") => read_exchange(form),
+            Some("urn:ietf:params:oauth:grant-type:jwt-bearer") => Ok(TokenRequest::JwtBearer {
+                assertion: long_secret(form, "assertion", "AssertionMissing")?,
+                scope: bounded(form, "scope", MAX_SCOPE_BYTES)?,
+                resource: value("resource")?,
             }),
             // RFC 6749 §5.2. The password grant is gone (RFC 9700 §2.4).
             Some(_) => Err(OauthError::new(
                 ErrorCode::UnsupportedGrantType,
                 "GrantTypeUnsupported",
-                "the grants are authorization_code and client_credentials",
+                "grant_types_supported of the metadata names the grants",
             )),
             None => Err(request("GrantTypeMissing", "the parameter grant_type is missing")),
         }
     }
+}
+
+/// RFC 8693 §2.1.
+fn read_exchange(form: &Parameters) -> Result<TokenRequest, OauthError> {
+    let value = |name| bounded(form, name, MAX_TOKEN_VALUE_BYTES);
+    let actor_token = bounded(form, "actor_token", MAX_ASSERTION_BYTES)?.map(Secret::new);
+    let actor_token_type = value("actor_token_type")?;
+    // RFC 8693 §2.1: REQUIRED when there is an actor token, and MUST NOT be there without.
+    if actor_token.is_some() != actor_token_type.is_some() {
+        let description = "actor_token and actor_token_type go together";
+        return Err(request("ActorTokenHalf", description));
+    }
+    let missing = || request("SubjectTokenTypeMissing", "subject_token_type is missing");
+    Ok(TokenRequest::TokenExchange {
+        subject_token: long_secret(form, "subject_token", "SubjectTokenMissing")?,
+        subject_token_type: value("subject_token_type")?.ok_or_else(missing)?,
+        actor_token,
+        actor_token_type,
+        requested_token_type: value("requested_token_type")?,
+        scope: bounded(form, "scope", MAX_SCOPE_BYTES)?,
+        resource: value("resource")?,
+        audience: value("audience")?,
+    })
+}
+
+/// A token or assertion as a parameter.
+fn long_secret(
+    form: &Parameters,
+    name: &'static str,
+    rule: &'static str,
+) -> Result<Secret<String>, OauthError> {
+    let found = bounded(form, name, MAX_ASSERTION_BYTES)?.map(Secret::new);
+    found.ok_or_else(|| request(rule, "the parameter that this grant needs is missing"))
 }
 
 fn read_assertion(
@@ -209,7 +307,7 @@ fn client(rule: &'static str, description: &'static str) -> OauthError {
 pub struct TokenAnswer {
     /// The token.
     pub access_token: String,
-    /// `Bearer`.
+    /// `Bearer`, `DPoP`, or `N_A` (RFC 8693 §2.2.1).
     pub token_type: &'static str,
     /// Seconds.
     pub expires_in: i64,
@@ -218,6 +316,15 @@ pub struct TokenAnswer {
     /// OpenID Connect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_token: Option<String>,
+    /// RFC 6749 §6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<String>,
+    /// RFC 8693 §2.2.1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_token_type: Option<&'static str>,
+    /// RFC 9396 §7.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub authorization_details: Vec<serde_json::Value>,
 }
 
 #[cfg(test)]
@@ -384,13 +491,13 @@ mod tests {
                 assert_eq!(code_verifier.unwrap().expose(), "v");
                 assert_eq!(resource.as_deref(), Some("x"));
             }
-            TokenRequest::ClientCredentials { .. } => panic!("not the code grant"),
+            _ => panic!("not the code grant"),
         }
         match TokenRequest::read(&form("grant_type=client_credentials&scope=a+b")).unwrap() {
-            TokenRequest::ClientCredentials { scope, resource } => {
+            TokenRequest::ClientCredentials { scope, resource, .. } => {
                 assert_eq!((scope.as_deref(), resource), (Some("a b"), None));
             }
-            TokenRequest::AuthorizationCode { .. } => panic!("not client credentials"),
+            _ => panic!("not client credentials"),
         }
     }
 
@@ -402,7 +509,7 @@ mod tests {
             ("grant_type=".into(), "GrantTypeMissing"),
             ("grant_type=password&username=a&password=b".into(), "GrantTypeUnsupported"),
             ("grant_type=Authorization_code&code=c".into(), "GrantTypeUnsupported"),
-            ("grant_type=refresh_token&refresh_token=x".into(), "GrantTypeUnsupported"),
+            ("grant_type=refresh_token".into(), "RefreshTokenMissing"),
             ("grant_type=authorization_code".into(), "CodeMissing"),
             (format!("grant_type=authorization_code&code={long}"), "ParameterTooLong"),
             (format!("grant_type=client_credentials&scope={long}"), "ParameterTooLong"),

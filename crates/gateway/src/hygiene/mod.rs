@@ -21,6 +21,7 @@ use http::request::Parts;
 use http::uri::Scheme;
 use hyper::body::Incoming;
 use ipnet::IpNet;
+use portcullis_core::certificate::ClientCertificate;
 use portcullis_core::time::Timestamp;
 
 pub use fault::HygieneFault;
@@ -41,6 +42,9 @@ pub struct Connection {
     pub port: u16,
     /// A number unique in this process.
     pub serial: u64,
+    /// The client's certificate, where the host asks for one and the client showed one. Never what a
+    /// field says: such fields are removed (`reserved`), also those of RFC 9440, also from proxies.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// A request as hyper delivered it, with what the wire guard found.

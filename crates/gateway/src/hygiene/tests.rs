@@ -15,6 +15,7 @@ fn judged(peer: &str, request: http::request::Builder) -> Verdict {
         sni: Some("api.example".into()),
         port: 443,
         serial: 1,
+        certificate: None,
     };
     let here = Here {
         authorities: &["api.example".into(), "login.example".into()],

@@ -3,8 +3,10 @@
 //!
 //! Also what both protocols may cost: every limit of stages 1 and 2 that is not the guard's.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,12 +20,17 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use super::Stop;
+use super::shown::Shown;
 use super::worker::Shop;
+use portcullis_core::time::Timestamp;
+
 use crate::hygiene::{Arrived, Connection};
 use crate::journey::Gateway;
 use crate::relay::{AnswerBody, RelayFault};
@@ -108,14 +115,16 @@ pub(crate) async fn serve(shop: Rc<Shop>, stream: TcpStream, met: Met) {
     };
     match greeted {
         Some(Greeted::Clear(stream)) => {
-            let host = Host::new(shop, Met { door: Door::Plain, ..met }, None);
+            let clear = Met { door: Door::Plain, ..met };
+            let host = Host::new(shop, clear, None, Shown::nothing());
             speak_http1(host, stream).await;
         }
         Some(Greeted::Tls(stream)) => {
             let (_, tls) = stream.get_ref();
             let sni = tls.server_name().map(|name| name.to_ascii_lowercase().into_boxed_str());
             let http2 = tls.alpn_protocol() == Some(b"h2");
-            let host = Host::new(shop, met, sni);
+            let shown = Shown::at_the_handshake(tls.peer_certificates());
+            let host = Host::new(shop, met, sni, shown);
             if http2 { speak_http2(host, *stream).await } else { speak_http1(host, *stream).await }
         }
         None => {}
@@ -136,13 +145,32 @@ async fn greet(shop: &Shop, stream: TcpStream) -> Option<Greeted> {
         Ok(1) if first.iter().all(u8::is_ascii_alphabetic) => return Some(Greeted::Clear(stream)),
         Ok(_) | Err(_) => return None,
     }
-    match shop.acceptor.accept(stream).await {
+    match shake_hands(shop, stream).await {
         Ok(stream) => Some(Greeted::Tls(Box::new(stream))),
         Err(error) => {
             tracing::debug!(%error, "a TLS handshake failed");
             None
         }
     }
+}
+
+/// Reads the name asked before it says anything: the host decides whether a certificate is asked for.
+async fn shake_hands(
+    shop: &Shop,
+    stream: TcpStream,
+) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+    let snapshot = shop.worker.gateway.snapshot.load();
+    if snapshot.certificate_hosts.is_empty() {
+        drop(snapshot);
+        return TlsAcceptor::from(Arc::clone(&shop.handshakes.quiet)).accept(stream).await;
+    }
+    let begun = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let config = match begun.client_hello().server_name() {
+        Some(name) if snapshot.asks_certificate(name) => &shop.handshakes.asking,
+        Some(_) | None => &shop.handshakes.quiet,
+    };
+    drop(snapshot);
+    begun.into_stream(Arc::clone(config)).await
 }
 
 async fn speak_http1<S>(host: Rc<Host>, stream: S)
@@ -209,16 +237,34 @@ async fn idle(findings: &Findings) {
 /// Our side of one connection.
 struct Host {
     shop: Rc<Shop>,
-    connection: Arc<Connection>,
+    connection: RefCell<Arc<Connection>>,
+    shown: Shown,
     door: Door,
     findings: Rc<Findings>,
 }
 
 impl Host {
-    fn new(shop: Rc<Shop>, met: Met, sni: Option<Box<str>>) -> Rc<Self> {
-        let serial = shop.next_serial();
-        let connection = Arc::new(Connection { peer: met.peer, sni, port: met.port, serial });
-        Rc::new(Host { shop, connection, door: met.door, findings: Rc::default() })
+    fn new(shop: Rc<Shop>, met: Met, sni: Option<Box<str>>, shown: Shown) -> Rc<Self> {
+        let connection = Connection {
+            peer: met.peer,
+            sni,
+            port: met.port,
+            serial: shop.next_serial(),
+            certificate: None,
+        };
+        let connection = RefCell::new(Arc::new(connection));
+        Rc::new(Host { shop, connection, shown, door: met.door, findings: Rc::default() })
+    }
+
+    /// The facts of the connection as they are now.
+    fn connection(&self, now: Timestamp) -> Arc<Connection> {
+        let mut connection = self.connection.borrow_mut();
+        if let Some(certificate) = self.shown.judged_anew(&self.shop.worker.gateway, now) {
+            let sni = connection.sni.clone();
+            let Connection { peer, port, serial, .. } = **connection;
+            *connection = Arc::new(Connection { peer, sni, port, serial, certificate });
+        }
+        Arc::clone(&connection)
     }
 
     /// Answers a request. What stands before the future runs when hyper has read the head, so heads
@@ -228,10 +274,11 @@ impl Host {
         request: http::Request<Incoming>,
     ) -> impl Future<Output = Result<http::Response<Counting>, Infallible>> + use<> {
         let (wire_fault, open) = self.findings.begin();
+        let at = self.shop.worker.gateway.clock.now();
         let arrived = Arrived {
             request,
-            connection: Arc::clone(&self.connection),
-            at: self.shop.worker.gateway.clock.now(),
+            connection: self.connection(at),
+            at,
             serial: self.shop.next_serial(),
             wire_fault,
         };

@@ -7,6 +7,7 @@
 mod socket;
 mod seats;
 mod worker;
+mod shown;
 mod connection;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::journey::Gateway;
+use crate::tls::Handshakes;
 use connection::Door;
 #[cfg(test)]
 pub(crate) use connection::http1;
@@ -32,8 +34,8 @@ pub struct Listeners {
     pub tls: Vec<SocketAddr>,
     /// Plain addresses: redirect pages, refuse API paths (and refuse-and-revoke live tokens).
     pub plain: Vec<SocketAddr>,
-    /// The TLS configuration (swappable certificates inside).
-    pub config: Arc<rustls::ServerConfig>,
+    /// The TLS configurations (swappable certificates inside).
+    pub config: Handshakes,
     /// Worker threads; 0: one per core.
     pub workers: usize,
     /// Caps.
@@ -89,7 +91,7 @@ pub fn start(gateway: Arc<Gateway>, listeners: Listeners) -> io::Result<Running>
         let post = Post {
             number,
             gateway: Arc::clone(&gateway),
-            config: Arc::clone(&listeners.config),
+            config: listeners.config.clone(),
             seats: Arc::clone(&seats),
             stopping: stopping.clone(),
         };

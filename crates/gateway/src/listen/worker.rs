@@ -15,6 +15,7 @@ use super::Stop;
 use super::connection::{self, Door};
 use super::seats::Seats;
 use crate::journey::{Gateway, Worker};
+use crate::tls::Handshakes;
 
 /// How long accepting rests when the system has no descriptor left: an accept that fails would be
 /// tried again at once, for ever.
@@ -24,7 +25,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 pub(crate) struct Post {
     pub(crate) number: usize,
     pub(crate) gateway: Arc<Gateway>,
-    pub(crate) config: Arc<rustls::ServerConfig>,
+    pub(crate) config: Handshakes,
     pub(crate) seats: Arc<Seats>,
     pub(crate) stopping: watch::Receiver<Stop>,
 }
@@ -39,7 +40,7 @@ pub(crate) struct Listening {
 /// What the connections of one worker share.
 pub(crate) struct Shop {
     pub(crate) worker: Worker,
-    pub(crate) acceptor: tokio_rustls::TlsAcceptor,
+    pub(crate) handshakes: Handshakes,
     pub(crate) stopping: watch::Receiver<Stop>,
     pub(crate) http1: hyper::server::conn::http1::Builder,
     pub(crate) http2: hyper::server::conn::http2::Builder<connection::OnThisThread>,
@@ -76,7 +77,7 @@ async fn serve(post: Post, sockets: Vec<Listening>) {
     let (open, mut all_closed) = mpsc::channel(1);
     let shop = Rc::new(Shop {
         worker: Worker::new(post.gateway),
-        acceptor: post.config.into(),
+        handshakes: post.config,
         stopping: post.stopping,
         http1: connection::http1(),
         http2: connection::http2(),

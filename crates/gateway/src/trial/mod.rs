@@ -29,15 +29,19 @@ use hyper_util::rt::TokioIo;
 use portcullis_core::audit::{Record, Records};
 use portcullis_core::entropy::SeededEntropy;
 use portcullis_core::fault::{Place, Placed};
+use portcullis_core::fetch::{Fetch, FetchFault, FetchRequest, Fetching};
 use portcullis_core::hash::TableKey;
 use portcullis_core::id::Id;
 use portcullis_core::jose::algorithm::Algorithm;
+use portcullis_core::jose::dpop::ProofDesk;
 use portcullis_core::jose::claims::{AccessClaims, Attribute, CallerKind, FactorTimes};
 use portcullis_core::jose::jwk::JwkSet;
 use portcullis_core::jose::sign::SigningKey;
 use portcullis_core::limit::{Limit, LocalCounters};
 use portcullis_core::revocation::Revoked;
 use portcullis_core::scope::Scopes;
+use portcullis_core::seal::Sealer;
+use portcullis_core::secret::Secret;
 use portcullis_core::time::{FrozenClock, Timestamp};
 use portcullis_core::web::{Address, Origin};
 use portcullis_policy::access::{
@@ -45,6 +49,8 @@ use portcullis_policy::access::{
 };
 use portcullis_policy::compile::{Rules, compile};
 
+use crate::api_keys::{ApiKeys, KeyUses};
+use crate::foreign::Foreign;
 use crate::house::{Answering, House, HouseAnswer, HouseLine, HouseRequest, Reads};
 use crate::hygiene::{Arrived, Connection};
 use crate::journey::{Answer, Gateway, Worker};
@@ -128,6 +134,10 @@ impl Setup {
             snapshot: ArcSwap::from_pointee(snapshot),
             counters: Arc::new(LocalCounters::new(table_key, 4096)),
             revoked: revoked.clone(),
+            proofs: Arc::new(ProofDesk::new(&SeededEntropy::new(7))),
+            sealer: Arc::new(Sealer::new(vec![(1, Secret::new([7; 32]))], ISSUER)),
+            foreign: Arc::new(Foreign::new(Arc::new(Nobody), clock.clone())),
+            key_uses: KeyUses::default(),
             house: house.clone(),
             records: records.clone(),
             clock: clock.clone(),
@@ -167,17 +177,30 @@ impl Setup {
             .map(|(name, words)| ((*name).into(), Arc::new(Limit::parse(words).unwrap())));
         Snapshot {
             generation: 1,
-            rules: rules(&self.limits),
+            rules: Arc::new(rules(&self.limits)),
             issuer: ISSUER.into(),
             keys: JwkSet::new(vec![key.public()]),
             passport: passport.clone(),
             apis: [("payments".into(), Arc::new(route))].into(),
             house: house_table(),
             limits: limits.collect(),
+            issuers: Vec::new(),
+            api_keys: Arc::new(ApiKeys::default()),
+            certificate_hosts: Vec::new(),
+            client_ca: None,
             authorities: vec!["api.example".into(), "login.example".into()],
             trust_proxies: Vec::new(),
             reasons: self.reasons,
         }
+    }
+}
+
+/// A network with nobody in it.
+struct Nobody;
+
+impl Fetch for Nobody {
+    fn fetch(&self, request: FetchRequest) -> Fetching<'_> {
+        Box::pin(std::future::ready(Err(FetchFault::Unreachable(request.url))))
     }
 }
 
@@ -385,6 +408,7 @@ impl Trial {
             sni: None,
             port: 443,
             serial: self.serials.fetch_add(1, Ordering::Relaxed),
+            certificate: None,
         });
         service_fn(move |request| {
             static SERIALS: AtomicU64 = AtomicU64::new(1);
@@ -439,6 +463,9 @@ impl Trial {
             groups: Vec::new(),
             tenant: None,
             attributes: [("account".into(), Attribute::String("a1".into()))].into(),
+            cnf: None,
+            act: None,
+            authorization_details: Vec::new(),
         }
     }
 

@@ -23,6 +23,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use portcullis_core::bearer::Digest;
 use portcullis_core::id::{self, Id};
+use portcullis_core::jose::claims::AccessClaims;
+use portcullis_core::jose::verify::Verified;
 use portcullis_core::oauth::token::TokenAnswer;
 use portcullis_core::seal::Sealer;
 use portcullis_core::web::Parameters;
@@ -32,10 +34,15 @@ use serde_json::Value;
 
 use crate::desk::Desk;
 use crate::keyring::Keyring;
-use crate::outcome::{Answered, Outcome, Presented, Show};
+use crate::maintenance::{self, Ticked};
+use crate::outcome::{
+    Answered, DeviceStart, Document, Outcome, Presented, Pushed, RegistrationAnswer, Show,
+};
 use crate::parts::{Parts, Shared, StartFault};
 use crate::settings::Settings;
-use crate::{consent, discovery, revoke, token};
+use crate::{
+    authorize, consent, discovery, introspect, logout, registration, revoke, token, userinfo,
+};
 use sealed::Stage;
 use state::Standing;
 
@@ -66,8 +73,8 @@ impl Identity {
         &self.shared.keyring
     }
 
-    /// The sealer, for [`crate::account`].
-    pub fn sealer(&self) -> &Sealer {
+    /// The sealer, for [`crate::account`] and for the gateway's opaque tokens and API keys.
+    pub fn sealer(&self) -> &Arc<Sealer> {
         &self.shared.sealer
     }
 
@@ -119,9 +126,73 @@ impl Identity {
         revoke::answer(&self.desk(), authorization, form, &presented).await
     }
 
+    /// `POST /oauth/par` (RFC 9126).
+    pub async fn push(
+        &self,
+        authorization: &[&[u8]],
+        form: &Parameters,
+        presented: Presented,
+    ) -> Answered<Pushed> {
+        authorize::par::answer(&self.desk(), authorization, form, &presented).await
+    }
+
+    /// `POST /oauth/device` (RFC 8628 §3.1).
+    pub async fn device(
+        &self,
+        authorization: &[&[u8]],
+        form: &Parameters,
+        presented: Presented,
+    ) -> Answered<DeviceStart> {
+        token::device::begin(&self.desk(), authorization, form, &presented).await
+    }
+
+    /// `GET /device`, `POST /device`: `user_code` (RFC 8628 §3.3).
+    pub async fn device_page(&self, form: &Parameters, presented: Presented) -> Outcome {
+        let desk = self.desk();
+        authorize::device::page(&desk, form, &presented).await
+    }
+
+    /// `POST /oauth/introspect` (RFC 7662). `accept`: the value of the field.
+    pub async fn introspect(
+        &self,
+        authorization: &[&[u8]],
+        form: &Parameters,
+        presented: Presented,
+        accept: Option<&str>,
+    ) -> Answered<Document> {
+        introspect::answer(&self.desk(), authorization, form, &presented, accept).await
+    }
+
+    /// `GET /oauth/userinfo` (OpenID Connect Core §5.3); the gateway verified the token.
+    pub async fn userinfo(&self, token: &Verified<AccessClaims>) -> Answered<Document> {
+        userinfo::answer(&self.desk(), token).await
+    }
+
+    /// `POST /oauth/register`, and `GET`, `PUT`, `DELETE /oauth/register/ID` (RFC 7591, 7592). Off
+    /// unless the file switches it on.
+    pub async fn register(
+        &self,
+        call: registration::Call<'_>,
+        presented: Presented,
+    ) -> Answered<RegistrationAnswer> {
+        registration::answer(&self.desk(), call, &presented).await
+    }
+
+    /// `GET /logout`, `POST /logout` (OpenID Connect RP-Initiated Logout).
+    pub async fn log_out(&self, parameters: &Parameters, presented: Presented) -> Outcome {
+        logout::step(&self.desk(), parameters, &presented).await
+    }
+
+    /// Housekeeping, called every few seconds by the binary: rotates signing keys that are due, sends
+    /// logout tokens that wait. Says when the keys changed, so that the gateway takes the new ones.
+    pub async fn tick(&self) -> Ticked {
+        maintenance::tick(&self.desk()).await
+    }
+
     /// RFC 8414 / OpenID discovery, JSON.
     pub fn metadata(&self) -> Value {
-        discovery::server(&self.desk().settings)
+        let desk = self.desk();
+        discovery::server(&desk.settings, desk.now)
     }
 
     /// `/oauth/jwks`, JSON.

@@ -76,7 +76,10 @@ fn shown(desk: &Desk, event: &'static str, step: Step, presented: &Presented) ->
     }
     let retry_after = match step.notice {
         Some(Notice::Throttled(seconds)) => Some(seconds),
-        Some(Notice::WrongPassword | Notice::WrongCode | Notice::Stale) | None => None,
+        Some(
+            Notice::WrongPassword | Notice::WrongCode | Notice::Stale | Notice::WrongUserCode,
+        )
+        | None => None,
     };
     Outcome {
         show,
@@ -155,6 +158,9 @@ fn consent_page(desk: &Desk, tx: &Plain<TxCookie>, awaiting: &AwaitingConsent) -
         sealed: sealed::seal(desk, tx, awaiting.ticket(), awaiting.stage()),
         client: checked.client().id.to_string(),
         scopes: checked.scopes().iter().map(words).collect(),
+        details: Vec::new(),
+        client_host: None,
+        device_place: None,
         login: awaiting.login().to_owned(),
     }
 }

@@ -19,7 +19,15 @@ fn notice(outcome: &crate::outcome::Outcome) -> Option<Notice> {
         Show::Password(page) => page.notice,
         Show::Enrol(page) => page.notice,
         Show::SecondFactor(page) => page.notice,
-        Show::Consent(_) | Show::Redirect(_) | Show::Refused(_) | Show::Nothing => None,
+        Show::DeviceCode(page) => page.notice,
+        Show::Consent(_)
+        | Show::Redirect(_)
+        | Show::Refused(_)
+        | Show::Nothing
+        | Show::FormPost(_)
+        | Show::DeviceAnswered(_)
+        | Show::Logout(_)
+        | Show::LoggedOut => None,
     }
 }
 
@@ -544,7 +552,18 @@ async fn ring_empty() {
     let counters = std::sync::Arc::new(portcullis_core::limit::LocalCounters::new(key, 64));
     let settings = settings(&world.key);
     let ring = Vec::new();
-    let parts = crate::parts::Parts { store, clock, entropy, counters, ring, settings };
+    let parts = crate::parts::Parts {
+        store,
+        clock,
+        proofs: std::sync::Arc::new(portcullis_core::jose::dpop::ProofDesk::new(&*entropy)),
+        entropy,
+        counters,
+        ring,
+        settings,
+        fetch: std::sync::Arc::new(Nobody),
+        foreign: std::sync::Arc::new(Nobody),
+        revoked: world.revoked.clone(),
+    };
     let refused = super::Identity::start(parts).await;
     assert!(matches!(refused, Err(crate::parts::StartFault::RingEmpty)));
 }

@@ -226,3 +226,117 @@ async fn a_token_of_a_clock_that_ran_ahead_dies_by_a_later_revocation() {
     world.change(other).await;
     assert_eq!(world.claims(&token).err(), Some("token_revoked"));
 }
+
+/// A server over a file, with nothing of what it held in memory before.
+async fn opened(path: &std::path::Path, seed: u64) -> World {
+    let ground = Ground::new();
+    let (revoked, clock) = (ground.revoked.clone(), ground.clock.clone());
+    let store = portcullis_store::database::Store::open(path, revoked, clock).expect("opens");
+    World::over(Ground { store, seed, ..ground }, |_| {}).await
+}
+
+/// `6-attacks`: a restart forgets nothing.
+#[tokio::test]
+async fn a_code_used_before_a_restart_is_a_replay_after_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let world = opened(&path, 1).await;
+    let ada = world.ada().await;
+    let code = Browser::new().log_in(&world, &ada).await;
+    world.store.clone().close();
+    let world = opened(&path, 2).await;
+    let token = world.redeem(&code).await.result.expect("granted").access_token;
+    assert!(world.claims(&token).is_ok());
+    world.store.clone().close();
+    let world = opened(&path, 3).await;
+    assert_eq!(rule(&world.redeem(&code).await), "CodeReplayed");
+    assert_eq!(world.claims(&token).err(), Some("token_revoked"));
+}
+
+/// Fifty redemptions at once, the server stopped in the middle of them, fifty more at the next.
+#[tokio::test]
+async fn of_redemptions_around_a_restart_one_wins() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let world = opened(&path, 1).await;
+    let ada = world.ada().await;
+    let code = Browser::new().log_in(&world, &ada).await;
+    let at_all = |world: &World, stops: u32| {
+        let turn = std::sync::atomic::AtomicU32::new(0);
+        let answers = at_once(51, || {
+            let turn = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let (identity, store) = (world.identity.clone(), world.store.clone());
+            let form = parameters(&redemption(&code));
+            async move {
+                if turn == stops {
+                    store.close();
+                    return "closed";
+                }
+                rule(&identity.token(&[], &form, Presented::default()).await)
+            }
+        });
+        answers.iter().filter(|rule| **rule == "granted").count()
+    };
+    let before = at_all(&world, 25);
+    let world = opened(&path, 2).await;
+    let after = at_all(&world, 51);
+    assert_eq!((before + after, before <= 1), (1, true));
+}
+
+/// `authorization_details` of a service: within what it is registered for, and what its API knows.
+#[tokio::test]
+async fn details_of_a_service() {
+    let world = World::with(|settings| {
+        settings.apis[0].details = vec!["payment".into(), "account".into()];
+        let id = Id::parse("ledger").expect("id");
+        let record = settings.clients.remove(&id).and_then(std::sync::Arc::into_inner);
+        let details = vec!["payment".into(), "order".into()];
+        let record = ClientRecord { details, ..record.expect("alone") };
+        settings.clients.insert(id, std::sync::Arc::new(record));
+    })
+    .await;
+    let mut jti = 0;
+    for (details, expected) in [
+        (json!([{"type": "payment", "n": 1}]), "granted"),
+        (json!([]), "granted"),
+        (json!([{"type": "account"}]), "DetailTypeUnregistered"),
+        (json!([{"type": "payment"}, {"type": "order"}]), "DetailTypeOfAnotherTarget"),
+        (json!({"type": "payment"}), "DetailsMalformed"),
+        (json!([{"n": 1}]), "DetailTypeMissing"),
+    ] {
+        jti += 1;
+        let assertion = world.assertion("ledger", &[("jti", json!(jti.to_string()))]);
+        let text = details.to_string();
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_assertion_type", ASSERTION_TYPE),
+            ("client_assertion", &assertion),
+            ("scope", "payments:read"),
+            ("authorization_details", &text),
+        ];
+        let answered = world.token(&form).await;
+        assert_eq!(rule(&answered), expected, "{text}");
+        if let Ok(answer) = answered.result {
+            assert_eq!(json!(answer.authorization_details), details);
+            let claims = world.claims(&answer.access_token).expect("lives");
+            assert_eq!(json!(claims.authorization_details), details);
+        }
+    }
+}
+
+/// A client of the store that was disabled refreshes nothing, though the settings still have it.
+#[tokio::test]
+async fn client_disabled_is_seen_at_the_refresh() {
+    use crate::token::testing::{nth, refreshed, with_grant};
+    let world = with_grant(|_| {}).await;
+    let now = world.clock.now();
+    world
+        .change(async move |tx: &Tx| {
+            let id: Id<id::Client> = Id::parse("app").expect("id");
+            let stored = portcullis_store::clients::StoredClient::new(id.clone(), "{}".into());
+            tx.add_client(&stored, now).await?;
+            tx.disable_client(&id, now).await
+        })
+        .await;
+    assert_eq!(rule(&refreshed(&world, &nth("one", 1)).await), "ClientDisabled");
+}

@@ -1,14 +1,19 @@
-//! How a client proves who it is (RFC 6749 §2.3): `private_key_jwt`, a dated secret, or not at all.
+//! How a client proves who it is (RFC 6749 §2.3): a key, a certificate, another issuer's word, a
+//! dated secret, or not at all.
 //!
-//! [`AuthenticatedClient`] is made here alone. An assertion's `jti` is spent in the transaction
-//! that mints, or by itself when nothing is minted, so that it never works twice.
+//! [`AuthenticatedClient`] is made here alone. An assertion is spent in the transaction that mints,
+//! or by itself when nothing is minted, so that it never works twice. What a token is bound to is
+//! [`super::binding`]'s.
+
+mod federated;
 
 use std::ops::Deref;
 use std::sync::Arc;
 
-use portcullis_core::client::{Authentication, ClientRecord};
+use portcullis_core::client::{Authentication, CertificateRule, ClientRecord};
 use portcullis_core::hash::{same, sha256};
 use portcullis_core::id::Id;
+use portcullis_core::jose::jwk::JwkSet;
 use portcullis_core::jose::{jws, verify};
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
 use portcullis_core::oauth::token::PresentedClient;
@@ -19,7 +24,7 @@ use portcullis_store::database::{StoreFault, Tx};
 use portcullis_store::used::UsedKind;
 use serde::Deserialize;
 
-use super::Aborted;
+use super::{Aborted, binding};
 use crate::desk::Desk;
 use crate::login::throttle::Attempt;
 use crate::outcome::Presented;
@@ -36,18 +41,20 @@ pub(crate) struct Claim {
     spend: Option<Spend>,
 }
 
-/// The `jti` of an assertion with its client, and how long it could be replayed.
+/// The `jti` of an assertion with whose it is, and how long it could be replayed.
 struct Spend {
     key: String,
     until: Timestamp,
 }
 
-/// Authenticates the client of a token or revocation request. Synchronous: no store is asked, so a
-/// flood of forged credentials reaches no queue.
+/// Authenticates the client of a token, revocation or other back-channel request. No store is
+/// asked, so a flood of forged credentials reaches no queue; awaited are the keys of an issuer of
+/// the file alone, and only for an assertion that names it.
 ///
 /// # Errors
-/// `invalid_client` or `invalid_request`, naming the first rule broken.
-pub(crate) fn authenticate(
+/// `invalid_client` or `invalid_request`, naming the first rule broken;
+/// `temporarily_unavailable` when the keys of a federated client's issuer were never reached.
+pub(crate) async fn authenticate(
     desk: &Desk,
     authorization: &[&[u8]],
     form: &Parameters,
@@ -55,10 +62,10 @@ pub(crate) fn authenticate(
 ) -> Result<Claim, OauthError> {
     let read = PresentedClient::read(authorization, form)?;
     let claim = match read {
-        PresentedClient::Public { client_id } => by_name(desk, &client_id),
+        PresentedClient::Public { client_id } => by_name(desk, &client_id, presented),
         PresentedClient::Basic { client_id, secret } => by_secret(desk, &client_id, &secret),
         PresentedClient::Assertion { client_id, assertion } => {
-            by_assertion(desk, client_id.as_deref(), &assertion)
+            by_assertion(desk, client_id.as_deref(), &assertion).await
         }
     };
     if claim.as_ref().is_err_and(charges) {
@@ -71,13 +78,31 @@ pub(crate) fn authenticate(
 /// Whether a refusal says that the credential was forged or unknown. One that is missing, or was
 /// right in its time, may be an honest client's.
 fn charges(error: &OauthError) -> bool {
-    !matches!(
+    let honest = matches!(
         error.rule,
         "ClientMustAuthenticate"
+            | "CertificateMissing"
+            | "CertificateElsewhere"
             | "AssertionExpired"
             | "AssertionNotYetValid"
+            | "IssuerEnded"
             | "WaiverClientSecretExpired"
-    )
+    );
+    // An issuer that cannot be reached is nobody's forgery.
+    error.code == ErrorCode::InvalidClient && !honest
+}
+
+/// Refuses a request whose client has authenticated: its assertion is spent all the same.
+///
+/// # Errors
+/// `error`, or what came of spending.
+pub(crate) async fn refuse<T>(desk: &Desk, claim: Claim, error: OauthError) -> Result<T, OauthError> {
+    // RFC 9449 §8: the same request comes again with the nonce, and with it maybe the same
+    // assertion; nothing has been done for it yet. So that round costs no commit either.
+    if error.code != ErrorCode::UseDpopNonce {
+        spend_alone(desk, claim).await?;
+    }
+    Err(error)
 }
 
 /// Spends an assertion whose request ends without a mint.
@@ -134,14 +159,41 @@ impl Deref for AuthenticatedClient {
     }
 }
 
-fn by_name(desk: &Desk, client_id: &str) -> Result<Claim, OauthError> {
+fn by_name(desk: &Desk, client_id: &str, presented: &Presented) -> Result<Claim, OauthError> {
     let record = find(desk, client_id)?;
     match &record.authentication {
         Authentication::None if !record.is_confidential() => Ok(Claim { record, spend: None }),
+        // RFC 8705 §2: `client_id` names the client, the connection proves it.
+        Authentication::Certificate(rule) => {
+            by_certificate(desk, presented, rule)?;
+            Ok(Claim { record, spend: None })
+        }
         // RFC 6749 §3.2.1: confidential clients MUST authenticate.
-        Authentication::None | Authentication::Keys(_) | Authentication::SecretDigest(_) => {
+        Authentication::None
+        | Authentication::Keys(_)
+        | Authentication::SecretDigest(_)
+        | Authentication::Federated(_) => {
             Err(refused("ClientMustAuthenticate", "this client must authenticate"))
         }
+    }
+}
+
+/// RFC 8705 §2.1, §2.2. That the holder has the private key was proven in the handshake.
+fn by_certificate(
+    desk: &Desk,
+    presented: &Presented,
+    rule: &CertificateRule,
+) -> Result<(), OauthError> {
+    // RFC 8705 §5: certificates are asked for at that origin alone; one that came another way
+    // (a header, say) is nobody's.
+    if !binding::at_mtls(desk, presented) {
+        let description = "this client authenticates at mtls_endpoint_aliases of the metadata";
+        return Err(refused("CertificateElsewhere", description));
+    }
+    match &presented.certificate {
+        Some(certificate) if certificate.fits(rule) => Ok(()),
+        Some(_) => Err(refused("CertificateOther", "the certificate is not this client's")),
+        None => Err(refused("CertificateMissing", "the connection shows no client certificate")),
     }
 }
 
@@ -149,7 +201,13 @@ fn by_secret(desk: &Desk, client_id: &str, secret: &Secret<String>) -> Result<Cl
     let record = find(desk, client_id);
     let expected = match record.as_ref().map(|record| &record.authentication) {
         Ok(Authentication::SecretDigest(digest)) => Some(*digest),
-        Ok(Authentication::None | Authentication::Keys(_)) | Err(_) => None,
+        Ok(
+            Authentication::None
+            | Authentication::Keys(_)
+            | Authentication::Certificate(_)
+            | Authentication::Federated(_),
+        )
+        | Err(_) => None,
     };
     // Compared whatever was found, in constant time.
     let fits = same(&sha256(secret.expose().as_bytes()), &expected.unwrap_or_default());
@@ -161,34 +219,61 @@ fn by_secret(desk: &Desk, client_id: &str, secret: &Secret<String>) -> Result<Cl
         return Err(refused("SecretWrong", "the client secret is wrong"));
     }
     // A secret is a dated exception; the day it ends, it ends, without a restart.
-    if record.waivers.client_secret.is_none_or(|until| desk.now >= until) {
+    if !record.waivers.client_secret_at(desk.now) {
         return Err(refused("WaiverClientSecretExpired", "the waiver for a secret has run out"));
     }
     Ok(Claim { record, spend: None })
 }
 
-fn by_assertion(
+/// What an assertion says before it is verified: only to find whose keys to verify it with
+/// (RFC 7523 §3 points 1 and 2).
+#[derive(Deserialize)]
+struct Names {
+    #[serde(default)]
+    iss: Option<String>,
+    sub: String,
+}
+
+async fn by_assertion(
     desk: &Desk,
     client_id: Option<&str>,
     assertion: &Secret<String>,
 ) -> Result<Claim, OauthError> {
-    #[derive(Deserialize)]
-    struct Names {
-        sub: String,
-    }
     let malformed = |_| refused("AssertionMalformed", "the assertion cannot be read");
     let unverified = jws::parse(assertion.expose()).map_err(malformed)?;
-    // Read unverified only to find whose keys to verify with (RFC 7523 §3 point 2).
     let names: Names = serde_json::from_slice(&unverified.payload)
         .map_err(|_| refused("AssertionMalformed", "the assertion names no client"))?;
-    // RFC 7521 §4.2: a client_id beside it must name the same client.
-    if client_id.is_some_and(|id| id != names.sub) {
-        return Err(refused("AssertionOfAnotherClient", "client_id and assertion differ"));
+    // A workload's subject is not its client id: there the parameter names the client.
+    let record = find(desk, client_id.unwrap_or(&names.sub))?;
+    match &record.authentication {
+        Authentication::Keys(keys) => {
+            // RFC 7521 §4.2: a client_id beside it must name the same client.
+            if names.sub != record.id.as_str() {
+                let description = "client_id and assertion differ";
+                return Err(refused("AssertionOfAnotherClient", description));
+            }
+            let spend = own(desk, &record, keys, assertion)?;
+            Ok(Claim { record, spend: Some(spend) })
+        }
+        Authentication::Federated(of) => {
+            let spend = federated::verify(desk, of, &names, assertion).await?;
+            Ok(Claim { record, spend: Some(spend) })
+        }
+        Authentication::None
+        | Authentication::SecretDigest(_)
+        | Authentication::Certificate(_) => {
+            Err(refused("MethodUnregistered", "this client authenticates in another way"))
+        }
     }
-    let record = find(desk, &names.sub)?;
-    let Authentication::Keys(keys) = &record.authentication else {
-        return Err(refused("MethodUnregistered", "this client authenticates in another way"));
-    };
+}
+
+/// `private_key_jwt` (RFC 7523 §2.2).
+fn own(
+    desk: &Desk,
+    record: &ClientRecord,
+    keys: &JwkSet,
+    assertion: &Secret<String>,
+) -> Result<Spend, OauthError> {
     let issuer = &desk.settings.issuer_text;
     let verified =
         verify::client_assertion(assertion.expose(), keys, record.id.as_str(), issuer, desk.now);
@@ -199,8 +284,7 @@ fn by_assertion(
     let claims = verified.claims();
     // The parts cannot slide: a client id has no blank.
     let key = format!("{} {}", record.id, claims.jti);
-    let until = Timestamp::from_unix(claims.exp);
-    Ok(Claim { record, spend: Some(Spend { key, until }) })
+    Ok(Spend { key, until: Timestamp::from_unix(claims.exp) })
 }
 
 /// The rule of an assertion's fault, for the record.
@@ -231,3 +315,6 @@ fn find(desk: &Desk, client_id: &str) -> Result<Arc<ClientRecord>, OauthError> {
 fn refused(rule: &'static str, description: &'static str) -> OauthError {
     OauthError::new(ErrorCode::InvalidClient, rule, description)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,30 +1,33 @@
 //! Client credentials (RFC 6749 §4.4): software that speaks for itself.
 
-use portcullis_core::client::{ClientRecord, ClientType};
+use portcullis_core::client::{ClientRecord, GrantType};
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
-use portcullis_core::oauth::token::TokenAnswer;
 use portcullis_core::scope::Scopes;
 use portcullis_store::database::Tx;
+use serde_json::Value;
 
+use super::binding::{self, TOKEN_PATH};
 use super::client_auth::{self, Claim};
-use super::issue::{self, Revision, Wanted};
-use super::{Aborted, Granted};
+use super::issue::{self, Extras, Revision, Wanted};
+use super::{Aborted, Granted, details, may};
 use crate::authorize::{OPENID, target};
 use crate::desk::Desk;
-use crate::settings::{ACCESS_TOKEN_S, Settings};
+use crate::outcome::Presented;
+use crate::settings::Settings;
 
 /// Mints a token for the client itself.
 pub(crate) async fn answer(
     desk: &Desk,
     claim: Claim,
-    scope: Option<String>,
-    resource: Option<String>,
+    asked: Asked,
+    presented: &Presented,
 ) -> Result<Granted, OauthError> {
-    let asked = Asked { scope, resource };
-    if let Err(error) = asked.read(&desk.settings, claim.client()) {
-        client_auth::spend_alone(desk, claim).await?;
-        return Err(error);
-    }
+    let fits = asked.read(&desk.settings, claim.client());
+    let fits = fits.and_then(|_| binding::confirmation(desk, presented, TOKEN_PATH));
+    let bound = match fits {
+        Ok(bound) => bound,
+        Err(error) => return client_auth::refuse(desk, claim, error).await,
+    };
     let at = desk.clone();
     let work = async move |tx: &Tx| -> Result<Result<Granted, OauthError>, Aborted> {
         // INVARIANT: before anything that a revocation could touch is read.
@@ -34,42 +37,41 @@ pub(crate) async fn answer(
             Err(error) => return Ok(Err(error)),
         };
         // Read again for the client as it is registered now (see `Claim::proven`).
-        let wanted = match asked.read(&at.shared.in_force(), &client) {
+        let (wanted, details) = match asked.read(&at.shared.in_force(), &client) {
             Ok(wanted) => wanted,
             Err(error) => return Ok(Err(error)),
         };
-        let token = issue::for_service(&at, revision, &client, wanted);
-        let answer = TokenAnswer {
-            scope: token.scope().to_string(),
-            access_token: token.into_text(),
-            token_type: "Bearer",
-            expires_in: ACCESS_TOKEN_S,
-            id_token: None,
-        };
+        let extras = Extras { binding: bound, details, ..Extras::default() };
+        // RFC 6749 §4.4.3: no refresh token.
+        let answer = issue::for_service(&at, revision, &client, wanted, extras).into_answer();
         Ok(Ok(Granted { answer, caller: format!("service:{}", client.id) }))
     };
     desk.shared.store.transact(work).await.map_err(OauthError::from)?
 }
 
 /// What the client sent.
-struct Asked {
-    scope: Option<String>,
-    resource: Option<String>,
+pub(crate) struct Asked {
+    pub(crate) scope: Option<String>,
+    pub(crate) resource: Option<String>,
+    /// `authorization_details`, as sent.
+    pub(crate) details: Option<String>,
 }
 
 impl Asked {
     /// What is asked for, if the client may have it.
-    fn read(&self, settings: &Settings, client: &ClientRecord) -> Result<Wanted, OauthError> {
-        match client.kind {
-            ClientType::Service => {}
-            // RFC 6749 §4.4: confidential clients only; ours must be made for it.
-            ClientType::Spa | ClientType::Native | ClientType::Web => {
-                return Err(OauthError::new(
-                    ErrorCode::UnauthorizedClient,
-                    "ClientNotService",
-                    "only a service may use client credentials",
-                ));
-            }
+    fn read(
+        &self,
+        settings: &Settings,
+        client: &ClientRecord,
+    ) -> Result<(Wanted, Vec<Value>), OauthError> {
+        may(client, GrantType::ClientCredentials)?;
+        // RFC 6749 §4.4: confidential clients only, whatever was registered.
+        if !client.is_confidential() {
+            return Err(OauthError::new(
+                ErrorCode::UnauthorizedClient,
+                "ClientNotService",
+                "only a confidential client may use client credentials",
+            ));
         }
         let invalid =
             |rule, description| OauthError::new(ErrorCode::InvalidScope, rule, description);
@@ -87,6 +89,7 @@ impl Asked {
         let description = "name the API with resource";
         let unclear = || OauthError::new(ErrorCode::InvalidTarget, "TargetUnclear", description);
         let audience = target(settings, self.resource.as_deref(), &scopes)?.ok_or_else(unclear)?;
-        Ok(Wanted { scopes, audience })
+        let details = details::asked(settings, client, self.details.as_deref(), &audience)?;
+        Ok((Wanted { scopes, audience }, details))
     }
 }

@@ -9,19 +9,25 @@ use std::sync::Arc;
 use portcullis_core::hash::sha256;
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::base64url;
-use portcullis_core::jose::claims::{AccessClaims, CallerKind, FactorTimes, IdClaims};
+use portcullis_core::jose::claims::{
+    AccessClaims, Actor, CallerKind, Confirmation, FactorTimes, IdClaims,
+};
+use portcullis_core::oauth::token::TokenAnswer;
 use portcullis_core::scope::Scopes;
 use portcullis_store::active::Active;
 use portcullis_store::database::{StoreFault, Tx};
 use portcullis_store::grants::GrantRecord;
 use portcullis_store::sessions::SessionRecord;
 use portcullis_store::users::UserRecord;
+use serde_json::Value;
 
 use super::client_auth::AuthenticatedClient;
+use super::{binding, opaque};
 use crate::authorize::OPENID;
 use crate::desk::Desk;
 use crate::login::session::assurance;
-use crate::settings::ACCESS_TOKEN_S;
+use crate::settings::{ACCESS_TOKEN_S, TokenFormat};
+use crate::subject;
 
 /// The revocation sequence as this transaction read it, first of all.
 pub(crate) struct Revision(u64);
@@ -33,10 +39,11 @@ impl Revision {
     }
 }
 
-/// A user in a session with a grant, all three active in one transaction.
+/// A user with a grant, both active in one transaction, and the session as long as it lasts.
 pub(crate) struct Person<'tx> {
     pub(crate) user: Active<'tx, UserRecord>,
-    pub(crate) session: Active<'tx, SessionRecord>,
+    /// `None` for a grant that outlives its session, once that has ended.
+    pub(crate) session: Option<Active<'tx, SessionRecord>>,
     pub(crate) grant: Active<'tx, GrantRecord>,
     /// When each factor was used, at authorization.
     pub(crate) factors: FactorTimes,
@@ -48,10 +55,30 @@ pub(crate) struct Wanted {
     pub(crate) audience: Arc<str>,
 }
 
+/// What makes one token different from the plain one of its grant or client.
+#[derive(Default)]
+pub(crate) struct Extras {
+    /// What it is bound to; [`binding::confirmation`] made it.
+    pub(crate) binding: Option<Confirmation>,
+    /// `authorization_details` (RFC 9396 §9.1), within what was granted.
+    pub(crate) details: Vec<Value>,
+    /// Who acts for the subject (RFC 8693 §4.1).
+    pub(crate) actor: Option<Actor>,
+    /// Fewer scopes than were granted; never more, whatever stands here.
+    pub(crate) narrowed: Option<Scopes>,
+    /// Another API than the grant's.
+    pub(crate) audience: Option<Arc<str>>,
+    /// It expires no later than this (Unix seconds).
+    pub(crate) latest: Option<i64>,
+}
+
 /// A token just minted.
 pub(crate) struct AccessToken {
     text: String,
     scope: Scopes,
+    token_type: &'static str,
+    expires_in: i64,
+    details: Vec<Value>,
 }
 
 /// What an ID token is bound to.
@@ -65,9 +92,19 @@ impl AccessToken {
     pub(crate) fn scope(&self) -> &Scopes {
         &self.scope
     }
-    /// For the one answer that carries it.
-    pub(crate) fn into_text(self) -> String {
-        self.text
+    /// The one answer that carries it; what else it carries is filled in by its grant.
+    pub(crate) fn into_answer(self) -> TokenAnswer {
+        TokenAnswer {
+            access_token: self.text,
+            token_type: self.token_type,
+            expires_in: self.expires_in,
+            scope: self.scope.to_string(),
+            id_token: None,
+            refresh_token: None,
+            issued_token_type: None,
+            // RFC 9396 §7: as granted.
+            authorization_details: self.details,
+        }
     }
 }
 
@@ -77,25 +114,31 @@ pub(crate) fn for_user(
     revision: Revision,
     client: &AuthenticatedClient,
     person: &Person<'_>,
+    extras: Extras,
 ) -> AccessToken {
     let Person { user, session, grant, factors } = person;
     let (acr, amr) = assurance(factors);
     // `6-attacks`: a scope taken away from the client shrinks the token; so does a role.
     let may = |scope: &str| scope == OPENID || client.scopes.contains(scope);
-    let kept: Vec<&str> = grant.scopes.iter().filter(|scope| may(scope)).collect();
-    let scope = Scopes::parse(&kept.join(" ")).unwrap_or_default();
+    // RFC 6749 §6: what is narrowed was granted before.
+    let wanted = |scope: &str| extras.narrowed.as_ref().is_none_or(|only| only.contains(scope));
+    let kept = grant.scopes.iter().filter(|scope| may(scope) && wanted(scope));
+    let scope = Scopes::parse(&kept.collect::<Vec<_>>().join(" ")).unwrap_or_default();
     let declared = |name: &String| desk.settings.attributes.contains(name);
     let attributes = user.attributes.iter().filter(|(name, _)| declared(name));
-    let base = base(desk, revision, client, user.id.as_str());
+    let audience = extras.audience.as_deref().or(grant.audience.as_deref());
+    // RFC 9068 §2.2 wants an audience also where only OpenID scopes were granted: ours,
+    // where userinfo will stand; no API takes it.
+    let aud = audience.unwrap_or(&desk.settings.issuer_text).to_owned();
+    let base = base(desk, revision, client, extras);
     sign(
         desk,
         AccessClaims {
-            // RFC 9068 §2.2 wants an audience also where only OpenID scopes were granted: ours,
-            // where userinfo will stand; no API takes it.
-            aud: grant.audience.clone().unwrap_or_else(|| desk.settings.issuer_text.to_string()),
+            sub: user.id.to_string(),
+            aud,
             scope,
             kind: CallerKind::User,
-            sid: Some(session.id.clone()),
+            sid: session.as_ref().map(|session| session.id.clone()),
             gid: Some(grant.id.clone()),
             // RFC 9068 §2.2.1
             auth_time: factors.pwd,
@@ -118,10 +161,12 @@ pub(crate) fn for_service(
     revision: Revision,
     client: &AuthenticatedClient,
     wanted: Wanted,
+    extras: Extras,
 ) -> AccessToken {
-    // RFC 9068 §2.2: without a user `sub` is the client.
-    let base = base(desk, revision, client, client.id.as_str());
-    let (aud, scope) = (wanted.audience.to_string(), wanted.scopes);
+    let narrowed = extras.narrowed.as_ref();
+    let scope = narrowed.map_or(wanted.scopes.clone(), |only| wanted.scopes.intersection(only));
+    let aud = extras.audience.as_ref().unwrap_or(&wanted.audience).to_string();
+    let base = base(desk, revision, client, extras);
     sign(desk, AccessClaims { aud, scope, ..base })
 }
 
@@ -136,7 +181,7 @@ pub(crate) fn identity(
     let now = desk.now.unix();
     let claims = IdClaims {
         iss: desk.settings.issuer_text.to_string(),
-        sub: person.user.id.to_string(),
+        sub: subject::seen_by(desk, client, &person.user.id),
         aud: client.id.to_string(),
         exp: now.saturating_add(ACCESS_TOKEN_S),
         iat: now,
@@ -146,7 +191,7 @@ pub(crate) fn identity(
         acr: acr.to_owned(),
         amr,
         at_hash: Some(left_half(&bound.token.text)),
-        sid: person.session.id.clone(),
+        sid: person.grant.session.clone(),
     };
     desk.shared.keyring.identity().sign("JWT", &claims)
 }
@@ -158,13 +203,21 @@ fn left_half(token: &str) -> String {
 }
 
 /// What every token has; the rest is its own.
-fn base(desk: &Desk, revision: Revision, client: &AuthenticatedClient, sub: &str) -> AccessClaims {
+fn base(
+    desk: &Desk,
+    revision: Revision,
+    client: &AuthenticatedClient,
+    extras: Extras,
+) -> AccessClaims {
     let now = desk.now.unix();
+    let full = now.saturating_add(ACCESS_TOKEN_S);
     AccessClaims {
         iss: desk.settings.issuer_text.to_string(),
-        sub: sub.to_owned(),
+        // RFC 9068 §2.2: without a user `sub` is the client.
+        sub: client.id.to_string(),
         aud: String::new(),
-        exp: now.saturating_add(ACCESS_TOKEN_S),
+        // RFC 8693 §6: what is derived from another token does not outlive it.
+        exp: extras.latest.map_or(full, |latest| latest.min(full)),
         iat: now,
         jti: Id::<id::Token>::mint(&*desk.shared.entropy),
         client_id: client.id.clone(),
@@ -181,11 +234,24 @@ fn base(desk: &Desk, revision: Revision, client: &AuthenticatedClient, sub: &str
         groups: Vec::new(),
         tenant: None,
         attributes: std::collections::BTreeMap::new(),
+        cnf: extras.binding,
+        act: extras.actor,
+        authorization_details: extras.details,
     }
 }
 
 fn sign(desk: &Desk, claims: AccessClaims) -> AccessToken {
-    // RFC 9068 §2.1: `typ: at+jwt`, so that it is never taken for an ID token (RFC 8725 §3.11).
-    let text = desk.shared.keyring.access().sign("at+jwt", &claims);
-    AccessToken { text, scope: claims.scope }
+    let target = desk.settings.apis.iter().find(|api| *api.audience == *claims.aud);
+    let text = match target.map(|api| api.format).unwrap_or_default() {
+        // RFC 9068 §2.1: `typ: at+jwt`, so that it is never taken for an ID token (RFC 8725 §3.11).
+        TokenFormat::Jwt => desk.shared.keyring.access().sign("at+jwt", &claims),
+        TokenFormat::Opaque => opaque::seal(desk, &claims),
+    };
+    AccessToken {
+        text,
+        token_type: binding::token_type(claims.cnf.as_ref()),
+        expires_in: claims.exp.saturating_sub(claims.iat),
+        scope: claims.scope,
+        details: claims.authorization_details,
+    }
 }

@@ -1,14 +1,22 @@
 //! The token endpoint (RFC 6749 §3.2): who asks, for which grant, and one transaction that mints.
 //!
 //! The order is the security: the client authenticates; what it presents is checked, which consumes
-//! nothing; then one transaction reads the revocation sequence, uses up what is used once, reads
-//! again everyone concerned, and mints. At most one commit per request.
+//! nothing but a DPoP proof; then one transaction reads the revocation sequence, uses up what is
+//! used once, reads again everyone concerned, and mints. At most one commit per request.
 
-pub(crate) mod authorization_code;
 pub(crate) mod client_auth;
+pub(crate) mod binding;
+pub(crate) mod authorization_code;
+pub(crate) mod refresh_token;
 pub(crate) mod client_credentials;
+pub(crate) mod device;
+pub(crate) mod exchange;
+pub(crate) mod jwt_bearer;
+pub(crate) mod details;
 pub(crate) mod issue;
+pub(crate) mod opaque;
 
+use portcullis_core::client::{ClientRecord, GrantType};
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
 use portcullis_core::oauth::token::{PresentedClient, TokenAnswer, TokenRequest};
 use portcullis_core::web::Parameters;
@@ -32,49 +40,113 @@ pub(crate) async fn answer(
     presented: &Presented,
 ) -> Answered<TokenAnswer> {
     let mut client = named(authorization, form);
-    let result = match client_auth::authenticate(desk, authorization, form, presented) {
+    let result = match client_auth::authenticate(desk, authorization, form, presented).await {
         Ok(claim) => {
             client = Some(claim.client().id.to_string());
-            granted(desk, claim, form).await
+            granted(desk, claim, form, presented).await
         }
         Err(error) => Err(error),
     };
+    let nonce = binding::nonce(desk, presented);
     match result {
         Ok(granted) => {
-            Answered { result: Ok(granted.answer), caller: Some(granted.caller), client }
+            Answered { result: Ok(granted.answer), caller: Some(granted.caller), client, nonce }
         }
-        Err(error) => Answered { result: Err(error), caller: None, client },
+        Err(error) => Answered { result: Err(error), caller: None, client, nonce },
     }
 }
 
-async fn granted(desk: &Desk, claim: Claim, form: &Parameters) -> Result<Granted, OauthError> {
-    // FAPI 2.0 §5.3.2.1 (5): tokens are sender-constrained. Until DPoP and mTLS exist here, a
-    // confidential client carries a dated waiver, kept at every request, not at a restart.
-    let waived = claim.client().waivers.bearer_tokens.is_some_and(|until| desk.now < until);
-    let request = TokenRequest::read(form);
-    let refusal = match &request {
-        Err(error) => Some(error.clone()),
-        Ok(_) if claim.client().is_confidential() && !waived => Some(OauthError::new(
-            ErrorCode::UnauthorizedClient,
-            "WaiverBearerTokensExpired",
-            "this client must bind its tokens to a key; its waiver has run out",
-        )),
-        Ok(_) => None,
+async fn granted(
+    desk: &Desk,
+    claim: Claim,
+    form: &Parameters,
+    presented: &Presented,
+) -> Result<Granted, OauthError> {
+    let request = match TokenRequest::read(form) {
+        Ok(request) => request,
+        Err(error) => return client_auth::refuse(desk, claim, error).await,
     };
-    if let Some(error) = refusal {
-        client_auth::spend_alone(desk, claim).await?;
-        return Err(error);
+    let client = claim.client();
+    let allowed = may(client, kind(&request));
+    if let Err(error) = allowed.and_then(|()| binding::shown(desk, client, presented)) {
+        return client_auth::refuse(desk, claim, error).await;
     }
-    match request? {
+    // RFC 9396 §6: of what was granted, this token is for these alone.
+    let details = form.value("authorization_details").map(str::to_owned);
+    match request {
         TokenRequest::AuthorizationCode { code, redirect_uri, code_verifier, resource } => {
-            let presented =
-                authorization_code::Presented { code, redirect_uri, code_verifier, resource };
-            authorization_code::redeem(desk, claim, presented).await
+            let asked =
+                authorization_code::Asked { code, redirect_uri, code_verifier, resource, details };
+            authorization_code::redeem(desk, claim, asked, presented).await
         }
-        TokenRequest::ClientCredentials { scope, resource } => {
-            client_credentials::answer(desk, claim, scope, resource).await
+        TokenRequest::RefreshToken { token, scope, resource } => {
+            let asked = refresh_token::Asked { token, scope, resource, details };
+            refresh_token::answer(desk, claim, asked, presented).await
+        }
+        TokenRequest::ClientCredentials { scope, resource, details } => {
+            let asked = client_credentials::Asked { scope, resource, details };
+            client_credentials::answer(desk, claim, asked, presented).await
+        }
+        TokenRequest::DeviceCode { code } => device::redeem(desk, claim, code, presented).await,
+        TokenRequest::TokenExchange {
+            subject_token,
+            subject_token_type,
+            actor_token,
+            actor_token_type,
+            requested_token_type,
+            scope,
+            resource,
+            audience,
+        } => {
+            let asked = exchange::ExchangeAsked {
+                subject_token,
+                subject_token_type,
+                actor_token,
+                actor_token_type,
+                requested_token_type,
+                scope,
+                resource,
+                audience,
+            };
+            exchange::answer(desk, claim, asked, presented).await
+        }
+        TokenRequest::JwtBearer { assertion, scope, resource } => {
+            let asked = jwt_bearer::AssertionAsked { assertion, scope, resource };
+            jwt_bearer::answer(desk, claim, asked, presented).await
         }
     }
+}
+
+fn kind(request: &TokenRequest) -> GrantType {
+    match request {
+        TokenRequest::AuthorizationCode { .. } => GrantType::AuthorizationCode,
+        TokenRequest::RefreshToken { .. } => GrantType::RefreshToken,
+        TokenRequest::ClientCredentials { .. } => GrantType::ClientCredentials,
+        TokenRequest::DeviceCode { .. } => GrantType::DeviceCode,
+        TokenRequest::TokenExchange { .. } => GrantType::TokenExchange,
+        TokenRequest::JwtBearer { .. } => GrantType::JwtBearer,
+    }
+}
+
+/// Whether a client may use a grant. Asked before anything is looked at, and again in the
+/// transaction that mints, of the client as it is registered then.
+///
+/// # Errors
+/// `unauthorized_client` (RFC 6749 §5.2).
+pub(crate) fn may(client: &ClientRecord, grant: GrantType) -> Result<(), OauthError> {
+    if client.may(grant) {
+        return Ok(());
+    }
+    let rule = match grant {
+        GrantType::AuthorizationCode => "ClientWithoutCodes",
+        GrantType::RefreshToken => "ClientWithoutRefresh",
+        GrantType::ClientCredentials => "ClientNotService",
+        GrantType::DeviceCode => "ClientNotDevice",
+        GrantType::TokenExchange => "ClientWithoutExchange",
+        GrantType::JwtBearer => "ClientWithoutAssertions",
+    };
+    let description = "this client is not registered for this grant";
+    Err(OauthError::new(ErrorCode::UnauthorizedClient, rule, description))
 }
 
 /// The client as merely named, for the record: `?name`.
@@ -121,6 +193,8 @@ impl From<Aborted> for OauthError {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod attacks;
 #[cfg(test)]

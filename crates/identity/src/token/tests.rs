@@ -61,8 +61,8 @@ async fn service(world: &World, assertion: &str, more: &[(&str, &str)]) -> Answe
 /// An ID token's claims, its signature checked.
 fn id_claims(world: &World, token: &str) -> IdClaims {
     let parsed = portcullis_core::jose::jws::parse(token).expect("a JWS");
-    let keys = world.identity.keyring();
-    let key = keys.published().find(parsed.kid.as_deref(), Algorithm::Es256).expect("published");
+    let keys = world.identity.keyring().published();
+    let key = keys.find(parsed.kid.as_deref(), Algorithm::Es256).expect("published");
     assert!(key.verify(parsed.signed, &parsed.signature));
     serde_json::from_slice(&parsed.payload).expect("claims")
 }
@@ -204,7 +204,7 @@ async fn client_disabled_between_code_and_token() {
         .change(async move |tx: &Tx| {
             let id = Id::parse("app").map_err(|_| StoreFault::Missing("id"))?;
             let registration = "{}".to_owned();
-            tx.add_client(&StoredClient { id: id.clone(), registration, disabled: None }, now)
+            tx.add_client(&StoredClient::new(id.clone(), registration), now)
                 .await?;
             tx.disable_client(&id, now).await
         })
@@ -390,7 +390,7 @@ async fn waivers_end_on_their_day_without_a_restart() {
     let expected = ("invalid_client", "WaiverClientSecretExpired");
     assert_eq!(refused(&ask().await), expected);
     without(Waivers { bearer_tokens: past, no_par: ahead, client_secret: ahead });
-    let expected = ("unauthorized_client", "WaiverBearerTokensExpired");
+    let expected = ("invalid_request", "WaiverBearerTokensExpired");
     assert_eq!(refused(&ask().await), expected);
     without(Waivers { bearer_tokens: ahead, no_par: ahead, client_secret: ahead });
     assert_eq!(refused(&ask().await).1, "granted");

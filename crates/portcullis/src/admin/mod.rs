@@ -1,11 +1,15 @@
 //! Administration: what the command line asks of a running server over its Unix socket, or does
 //! itself when none runs. One closed set of commands, one function that carries them out.
 
+pub(crate) mod api_keys;
 mod registration;
+mod sessions;
+mod signing_keys;
 pub(crate) mod socket;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use portcullis_core::client::{ClientRecord, ClientType};
@@ -14,6 +18,7 @@ use portcullis_core::id::{self, Id};
 use portcullis_core::jose::claims::Attribute;
 use portcullis_core::seal::Sealer;
 use portcullis_core::time::Timestamp;
+use portcullis_identity::login::Identity;
 use portcullis_identity::account::{self, Making, NewUser, SecondFactorWish};
 use portcullis_policy::access::AttributeType;
 use portcullis_store::clients::StoredClient;
@@ -61,6 +66,63 @@ pub(crate) enum Command {
     },
     /// `client list`.
     ClientList,
+    /// `client key add`.
+    ClientKeyAdd {
+        /// The client.
+        client: String,
+        /// Some of its scopes.
+        scopes: String,
+        /// Networks that it may come from.
+        from: Vec<String>,
+        /// How long it lives.
+        days: u32,
+    },
+    /// `client key list`.
+    ClientKeyList {
+        /// The client.
+        client: String,
+    },
+    /// `client key revoke`.
+    ClientKeyRevoke {
+        /// The key's id.
+        id: String,
+    },
+    /// `session list`.
+    SessionList {
+        /// One user's, by login name.
+        login: Option<String>,
+    },
+    /// `session end`.
+    SessionEnd {
+        /// One session.
+        id: Option<String>,
+        /// All of a user's, by login name.
+        login: Option<String>,
+    },
+    /// `consent list`.
+    ConsentList {
+        /// Login name.
+        login: String,
+    },
+    /// `consent withdraw`.
+    ConsentWithdraw {
+        /// Login name.
+        login: String,
+        /// The client.
+        client: String,
+    },
+    /// `signing-key list`.
+    SigningKeyList,
+    /// `signing-key rotate`.
+    SigningKeyRotate {
+        /// Without waiting for the next keys to have been published for a day.
+        now: bool,
+    },
+    /// `signing-key kill`.
+    SigningKeyKill {
+        /// The key.
+        kid: String,
+    },
     /// `reload --wait`.
     Reload,
 }
@@ -77,12 +139,14 @@ pub(crate) struct Office<'o> {
     pub now: Timestamp,
     /// What the file names.
     pub facts: Arc<Facts>,
+    /// The authorization server, when one runs.
+    pub identity: Option<&'o Identity>,
 }
 
 /// What the file names, and commands may name too.
 pub(crate) struct Facts {
-    /// Its clients, which the store may not repeat.
-    pub clients: Vec<String>,
+    /// Its clients, whose ids the store may not repeat.
+    pub registered: Vec<Arc<ClientRecord>>,
     /// Declared attributes and their types.
     pub attributes: Vec<(String, AttributeType)>,
     /// Roles.
@@ -91,17 +155,20 @@ pub(crate) struct Facts {
     pub groups: Vec<String>,
     /// Scopes that some client may be granted.
     pub scopes: Vec<String>,
+    /// How long a signing key signs.
+    pub key_life: Duration,
 }
 
 impl Facts {
     /// Of a file.
     pub(crate) fn of(config: &Config) -> Facts {
         Facts {
-            clients: config.clients.iter().map(|client| client.id.to_string()).collect(),
+            registered: config.clients.clone(),
             attributes: config.identity.attributes.clone(),
             roles: config.identity.roles.clone(),
             groups: config.identity.groups.clone(),
             scopes: config.vocabulary().scopes.clone(),
+            key_life: config.identity.key_life,
         }
     }
 }
@@ -123,6 +190,22 @@ pub(crate) async fn perform(office: &Office<'_>, command: Command) -> anyhow::Re
         Command::UserDisable { login } => user_disable(office, &login).await,
         Command::ClientAdd { id, registration } => client_add(office, &id, registration).await,
         Command::ClientList => client_list(office).await,
+        Command::ClientKeyAdd { client, scopes, from, days } => {
+            api_keys::add(office, api_keys::Asked { client, scopes, from, days }).await
+        }
+        Command::ClientKeyList { client } => api_keys::list(office, &client).await,
+        Command::ClientKeyRevoke { id } => api_keys::revoke(office, &id).await,
+        Command::SessionList { login } => sessions::list(office, login.as_deref()).await,
+        Command::SessionEnd { id, login } => {
+            sessions::end(office, id.as_deref(), login.as_deref()).await
+        }
+        Command::ConsentList { login } => sessions::apps(office, &login).await,
+        Command::ConsentWithdraw { login, client } => {
+            sessions::withdraw(office, &login, &client).await
+        }
+        Command::SigningKeyList => signing_keys::list(office).await,
+        Command::SigningKeyRotate { now } => signing_keys::rotate(office, now).await,
+        Command::SigningKeyKill { kid } => signing_keys::kill(office, &kid).await,
         Command::Reload => bail!("no server runs: there is nothing to reload"),
     }
 }
@@ -178,7 +261,7 @@ async fn client_add(
     registration: Registration,
 ) -> anyhow::Result<Value> {
     let id = Id::<id::Client>::parse(id)?;
-    if office.facts.clients.iter().any(|known| known == id.as_str()) {
+    if office.facts.registered.iter().any(|known| known.id == id) {
         bail!("the client `{id}` stands in the file: choose another name");
     }
     let scopes: Vec<String> = registration.scopes.split_whitespace().map(str::to_owned).collect();
@@ -189,7 +272,7 @@ async fn client_add(
     registration.clone().record(&id, office.now)?;
     let text = serde_json::to_string(&registration)?;
     let (stored, now) =
-        (StoredClient { id: id.clone(), registration: text, disabled: None }, office.now);
+        (StoredClient::new(id.clone(), text), office.now);
     let added: Result<(), StoreFault> =
         office.store.transact(async move |tx| tx.add_client(&stored, now).await).await;
     added.map_err(|fault| match fault {
@@ -199,9 +282,13 @@ async fn client_add(
     Ok(json!({ "id": id.as_str() }))
 }
 
+fn of_file(client: &ClientRecord) -> Value {
+    json!({ "id": client.id.as_str(), "lives_in": "file" })
+}
+
 async fn client_list(office: &Office<'_>) -> anyhow::Result<Value> {
     let mut rows: Vec<Value> =
-        office.facts.clients.iter().map(|id| json!({ "id": id, "lives_in": "file" })).collect();
+        office.facts.registered.iter().map(|client| of_file(client)).collect();
     let stored: Result<_, StoreFault> = office.store.read(async |tx| tx.clients().await).await;
     for client in stored? {
         rows.push(json!({
@@ -304,7 +391,8 @@ pub(crate) fn kind_of(word: &str) -> anyhow::Result<ClientType> {
         "native" => Ok(ClientType::Native),
         "web" => Ok(ClientType::Web),
         "service" => Ok(ClientType::Service),
-        other => bail!("`{other}` is no client type: write spa, native, web or service"),
+        "device" => Ok(ClientType::Device),
+        other => bail!("`{other}` is no client type: write spa, native, web, service or device"),
     }
 }
 

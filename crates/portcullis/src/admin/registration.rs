@@ -2,12 +2,14 @@
 //! file's clients become.
 
 use anyhow::{anyhow, bail};
-use portcullis_core::client::{Authentication, ClientRecord, ClientType, Waivers};
+use portcullis_core::client::{
+    Authentication, CertificateRule, ClientRecord, ClientType, GrantType, Registered, Waivers,
+};
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::jwk::JwkSet;
 use portcullis_core::scope::Scopes;
 use portcullis_core::time::Timestamp;
-use portcullis_core::web::Redirect;
+use portcullis_core::web::{Address, Redirect};
 use serde::{Deserialize, Serialize};
 
 /// Most redirects of a client.
@@ -29,6 +31,30 @@ pub(crate) struct Registration {
     pub bearer_tokens: Option<String>,
     /// `waivers.no_par`, a date.
     pub no_par: Option<String>,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `grant_type` words; those of the kind when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grants: Option<Vec<String>>,
+    /// Where a logout may end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub post_logout: Vec<String>,
+    /// Where logout tokens go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back_channel_logout: Option<String>,
+    /// The APIs whose tokens it introspects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub introspects: Vec<String>,
+    /// `authorization_details` types.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+    /// A certificate's name instead of keys: `dns:…`, `spiffe://…`, or a subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Whether it registered itself (RFC 7591).
+    #[serde(default)]
+    pub by_itself: bool,
 }
 
 impl Registration {
@@ -47,7 +73,7 @@ impl Registration {
         }
         let redirects: Vec<Redirect> =
             self.redirects.iter().map(|text| Redirect::parse(text)).collect::<Result<_, _>>()?;
-        let wants_redirect = kind != ClientType::Service;
+        let wants_redirect = !matches!(kind, ClientType::Service | ClientType::Device);
         if wants_redirect == redirects.is_empty() {
             bail!(
                 "a {} client {} a redirect",
@@ -61,32 +87,64 @@ impl Registration {
             client_secret: None,
         };
         let confidential = matches!(kind, ClientType::Web | ClientType::Service);
-        if confidential && (waivers.bearer_tokens.is_none() || waivers.no_par.is_none()) {
-            bail!(
-                "until PAR and DPoP are built, a confidential client needs dated waivers: add \
-                 --waive-bearer-tokens DATE and --waive-no-par DATE"
-            );
+        if waivers.any() && !confidential {
+            bail!("a {} client has nothing to waive", self.kind);
         }
-        let authentication = match (confidential, self.keys) {
-            (false, None) => Authentication::None,
-            (true, Some(keys)) => {
+        let authentication = match (confidential, self.keys, self.certificate.as_deref()) {
+            (false, None, None) => Authentication::None,
+            (true, Some(keys), None) => {
                 Authentication::Keys(JwkSet::from_json(keys.to_string().as_bytes())?)
             }
-            (true, None) => {
+            (true, None, Some(rule)) => Authentication::Certificate(certificate(rule)?),
+            (true, Some(_), Some(_)) => bail!("a client has keys or a certificate, not both"),
+            (true, None, None) => {
                 bail!("a confidential client needs a key: add --new-key FILE or --keys FILE")
             }
-            (false, Some(_)) => bail!("a {} client has no key", self.kind),
+            (false, _, _) => bail!("a {} client has no key", self.kind),
+        };
+        let base = ClientRecord::new(id.clone(), kind, authentication);
+        let parsed = |texts: &[String]| -> anyhow::Result<Vec<Redirect>> {
+            Ok(texts.iter().map(|text| Redirect::parse(text)).collect::<Result<_, _>>()?)
         };
         Ok(ClientRecord {
-            id: id.clone(),
-            kind,
             redirects,
             scopes: Scopes::parse(&self.scopes)?,
-            authentication,
             waivers,
-            first_party: false,
+            name: self.name,
+            grants: match &self.grants {
+                Some(words) => grants(words)?,
+                None => base.grants.clone(),
+            },
+            post_logout: parsed(&self.post_logout)?,
+            back_channel_logout: match &self.back_channel_logout {
+                Some(text) => Some(Address::parse(text)?),
+                None => None,
+            },
+            introspects: self.introspects,
+            details: self.details,
+            registered: if self.by_itself { Registered::Itself } else { Registered::Store },
+            ..base
         })
     }
+}
+
+fn grants(words: &[String]) -> anyhow::Result<Vec<GrantType>> {
+    let read = |word: &String| {
+        GrantType::from_word(word).ok_or_else(|| {
+            let known: Vec<&str> = GrantType::ALL.map(GrantType::as_str).into();
+            anyhow!("`{word}` is not a grant: write one of {}", known.join(", "))
+        })
+    };
+    words.iter().map(read).collect()
+}
+
+fn certificate(rule: &str) -> anyhow::Result<CertificateRule> {
+    Ok(match rule.split_once(':') {
+        Some(("dns", name)) if !name.is_empty() => CertificateRule::Dns(name.to_ascii_lowercase()),
+        Some(("spiffe" | "https" | "uri", _)) => CertificateRule::Uri(rule.to_owned()),
+        _ if rule.contains('=') => CertificateRule::Subject(rule.to_owned()),
+        _ => bail!("`{rule}` names nothing in a certificate: write dns:HOST, spiffe://… or CN=…"),
+    })
 }
 
 fn date(name: &str, text: Option<&str>, now: Timestamp) -> anyhow::Result<Option<Timestamp>> {

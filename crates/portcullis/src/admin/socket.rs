@@ -73,7 +73,25 @@ async fn converse(live: Arc<Live>, stream: UnixStream) -> anyhow::Result<()> {
 }
 
 async fn carry_out(live: &Arc<Live>, command: Command) -> anyhow::Result<Value> {
-    let changes_clients = matches!(command, Command::ClientAdd { .. });
+    // What the gateway's snapshot holds a copy of.
+    let changes_snapshot = match command {
+        Command::ClientAdd { .. }
+        | Command::ClientKeyAdd { .. }
+        | Command::ClientKeyRevoke { .. }
+        | Command::SigningKeyRotate { .. }
+        | Command::SigningKeyKill { .. } => true,
+        Command::UserAdd { .. }
+        | Command::UserList
+        | Command::UserDisable { .. }
+        | Command::ClientList
+        | Command::ClientKeyList { .. }
+        | Command::SessionList { .. }
+        | Command::SessionEnd { .. }
+        | Command::ConsentList { .. }
+        | Command::ConsentWithdraw { .. }
+        | Command::SigningKeyList
+        | Command::Reload => false,
+    };
     if matches!(command, Command::Reload) {
         return reload(live).await;
     }
@@ -84,9 +102,10 @@ async fn carry_out(live: &Arc<Live>, command: Command) -> anyhow::Result<Value> 
         entropy: &entropy,
         now: live.now(),
         facts: live.facts(),
+        identity: Some(&live.identity),
     };
     let answer = super::perform(&office, command).await?;
-    if changes_clients {
+    if changes_snapshot {
         reload(live).await?;
     }
     Ok(answer)

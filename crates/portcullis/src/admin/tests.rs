@@ -32,14 +32,20 @@ impl World {
 
     async fn perform(&self, command: Command) -> anyhow::Result<Value> {
         let facts = Facts {
-            clients: vec!["app".into()],
+            registered: vec![Arc::new(ClientRecord::new(
+                Id::parse("app").expect("an id"),
+                ClientType::Spa,
+                portcullis_core::client::Authentication::None,
+            ))],
             attributes: vec![("level".into(), AttributeType::Integer)],
             roles: vec!["admin".into()],
             groups: vec!["staff".into()],
             scopes: vec!["payments:read".into()],
+            key_life: portcullis_identity::settings::KEY_LIFE,
         };
         let World { store, sealer, entropy } = self;
-        perform(&Office { store, sealer, entropy, now: NOW, facts: facts.into() }, command).await
+        let (facts, identity) = (facts.into(), None);
+        perform(&Office { store, sealer, entropy, now: NOW, facts, identity }, command).await
     }
 
     /// The words of a refusal.
@@ -71,6 +77,14 @@ fn service(keys: Option<Value>) -> Registration {
         keys,
         bearer_tokens: Some("2028-01-01".into()),
         no_par: Some("2028-01-01".into()),
+        name: None,
+        grants: None,
+        post_logout: Vec::new(),
+        back_channel_logout: None,
+        introspects: Vec::new(),
+        details: Vec::new(),
+        certificate: None,
+        by_itself: false,
     }
 }
 
@@ -148,7 +162,14 @@ async fn a_client_that_could_not_be_read_back_is_never_stored() {
         ("u_ada", service(keys()), "client id"),
         ("a b", service(keys()), "client id"),
         ("x", service(None), "needs a key"),
-        ("x", Registration { no_par: None, ..service(keys()) }, "dated waivers"),
+        ("x", Registration { grants: Some(vec!["password".into()]), ..service(keys()) }, "grant"),
+        ("x", Registration { certificate: Some("x".into()), ..service(None) }, "certificate"),
+        ("x", Registration { certificate: Some("dns:x".into()), ..service(keys()) }, "not both"),
+        (
+            "x",
+            Registration { no_par: Some("2028-01-01".into()), ..spa("https://app.example/cb") },
+            "nothing to waive",
+        ),
         ("x", Registration { no_par: Some("2026-01-01".into()), ..service(keys()) }, "ran out"),
         ("x", Registration { no_par: Some("soon".into()), ..service(keys()) }, "not a date"),
         ("x", Registration { kind: "root".into(), ..service(keys()) }, "client type"),

@@ -1,4 +1,4 @@
-//! `client add | list`.
+//! `client add | list`; `client key` has a file of its own.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use portcullis_core::jose::jwk::JwkSet;
 use portcullis_core::jose::sign::SigningKey;
 use serde_json::Value;
 
-use super::office;
+use super::{client_key, office};
 use crate::admin::{Command, Registration};
 use crate::files;
 
@@ -20,6 +20,9 @@ pub(crate) enum ClientCommand {
     Add(AddClient),
     /// List clients, of the file and of the store
     List(ListClients),
+    /// API keys of a service client: add, list, revoke
+    #[command(subcommand)]
+    Key(client_key::KeyCommand),
 }
 
 /// Arguments of `client add`.
@@ -27,7 +30,7 @@ pub(crate) enum ClientCommand {
 pub(crate) struct AddClient {
     /// The client's id, as in `ledger`
     id: String,
-    /// spa, native, web or service
+    /// spa, native, web, service or device
     #[arg(long = "type", default_value = "service")]
     kind: String,
     /// Scopes that it may be granted, space-separated
@@ -39,6 +42,21 @@ pub(crate) struct AddClient {
     /// Make a key: the private half goes to this new file (mode 0600), the public half to the store
     #[arg(long, value_name = "FILE")]
     new_key: Option<PathBuf>,
+    /// Its name for people
+    #[arg(long)]
+    name: Option<String>,
+    /// A grant that it may use, as the `grant_type` word; may be repeated [default: by type]
+    #[arg(long = "grant", value_name = "GRANT")]
+    grants: Vec<String>,
+    /// An API, by its `at`, whose tokens it may introspect; may be repeated
+    #[arg(long, value_name = "URL")]
+    introspects: Vec<String>,
+    /// Where people go after they signed out; may be repeated
+    #[arg(long = "post-logout", value_name = "URL")]
+    post_logout: Vec<String>,
+    /// What its certificate says instead of a key: dns:HOST, spiffe://… or CN=…
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["new_key", "keys"])]
+    certificate: Option<String>,
     /// The client's public keys, a JWK Set
     #[arg(long, value_name = "FILE", conflicts_with = "new_key")]
     keys: Option<PathBuf>,
@@ -66,6 +84,7 @@ pub(crate) struct ListClients {
 pub(crate) fn run(command: ClientCommand) -> anyhow::Result<u8> {
     match command {
         ClientCommand::Add(add) => add_client(add),
+        ClientCommand::Key(command) => client_key::run(command),
         ClientCommand::List(list) => {
             let answer = office::carry_out(&list.installation.config, Command::ClientList)?;
             list.installation.show(&answer, |answer| {
@@ -96,6 +115,14 @@ fn add_client(add: AddClient) -> anyhow::Result<u8> {
         keys,
         bearer_tokens: add.waive_bearer_tokens,
         no_par: add.waive_no_par,
+        name: add.name,
+        grants: (!add.grants.is_empty()).then_some(add.grants),
+        post_logout: add.post_logout,
+        back_channel_logout: None,
+        introspects: add.introspects,
+        details: Vec::new(),
+        certificate: add.certificate,
+        by_itself: false,
     };
     let command = Command::ClientAdd { id: add.id, registration };
     let answer = office::carry_out(&add.installation.config, command).inspect_err(|_| {

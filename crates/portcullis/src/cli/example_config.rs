@@ -32,16 +32,23 @@ paths:
     parameters: [{ name: account, in: path, required: true, schema: { type: string } }]
     get: {}
     post: {}
-  /settlements: { post: {} }
+  /settlements: { post: {}, get: {} }
 "#;
     const KEYS: &str = r#"{ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "1", "alg": "EdDSA",
         "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }] }"#;
+
+    const SECRET: &str = "Wm8xQ2ZoN0dXb1J0c0pLMQ+9aB\n";
 
     fn read(text: &str) -> crate::config::Config {
         let loader = Memory::default()
             .with_file("payments.yaml", DOCUMENT)
             .with_file("ledger.jwks.json", KEYS)
-            .with_file("console.secret", "Wm8xQ2ZoN0dXb1J0c0pLMQ+9aB\n");
+            .with_file("console.jwks.json", KEYS)
+            .with_file("proxy.jwks.json", KEYS)
+            .with_file("legacy.secret", SECRET)
+            .with_file("old.secret", SECRET)
+            .with_file("registration.token", SECRET)
+            .with_file("clients-ca.pem", "read when the server starts");
         let now = Timestamp::parse("2026-11-24").unwrap();
         let surroundings = Surroundings { loader: &loader, now, purpose: Purpose::Serve };
         match parse("portcullis.example.toml", text, &surroundings) {

@@ -26,7 +26,8 @@ pub(crate) struct Arguments {
     /// Who asks: `anyone`, `user:NAME`, `role:NAME` (a user with that role), `service:NAME`
     #[arg(long = "as", value_name = "WHO")]
     pub caller: String,
-    /// Facts: `scope="a b"`, `ip=…`, `role=…`, `group=…`, `client=…`, `acr=…`, or an attribute
+    /// Facts: `scope="a b"`, `ip=…`, `role=…`, `group=…`, `client=…`, `acr=…`, `bound=dpop`, `via=…`, or an
+    /// attribute
     #[arg(long = "with", value_name = "KEY=VALUE")]
     pub with: Vec<String>,
     /// The host, when several are served

@@ -111,6 +111,9 @@ impl Facts {
                 acr: None,
                 amr: Vec::new(),
                 ages: BTreeMap::new(),
+                dpop: false,
+                mtls: false,
+                actors: Vec::new(),
             },
         };
         if let Caller::Service { id, .. } = &facts.caller {
@@ -143,6 +146,12 @@ impl Facts {
             }
             "client" => here.client = Some(value.into()),
             "acr" => here.acr = Some(value.into()),
+            "bound" => match value {
+                "dpop" => here.dpop = true,
+                "mtls" => here.mtls = true,
+                _ => return wrongly(format!("`bound={value}`: write bound=dpop or bound=mtls")),
+            },
+            "via" => here.actors.push(value.strip_prefix("service:").unwrap_or(value).into()),
             "amr" => here.amr = value.split_whitespace().map(str::to_owned).collect(),
             _ => return self.take_of_user(config, key, value),
         }
@@ -186,6 +195,10 @@ impl Facts {
             let scopes = &self.circumstances.scopes;
             let none = scopes.is_empty();
             words.push(if none { "no scope".into() } else { format!("scope {scopes}") });
+            let here = &self.circumstances;
+            words.extend(here.dpop.then(|| "bound by dpop".into()));
+            words.extend(here.mtls.then(|| "bound by mtls".into()));
+            words.extend(here.actors.iter().map(|actor| format!("via {actor}")));
         }
         words.push(format!("ip {}", self.circumstances.ip));
         words.join(", ")

@@ -12,7 +12,11 @@ pub(crate) mod serve;
 mod office;
 pub(crate) mod user;
 pub(crate) mod client;
+pub(crate) mod client_key;
 pub(crate) mod token;
+pub(crate) mod session;
+pub(crate) mod consent;
+pub(crate) mod signing_key;
 pub(crate) mod reload;
 
 use std::path::PathBuf;

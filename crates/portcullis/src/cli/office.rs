@@ -49,6 +49,7 @@ pub(super) fn carry_out(path: &Path, command: Command) -> anyhow::Result<Value> 
         entropy: &entropy,
         now: clock.now(),
         facts: Arc::new(Facts::of(&config)),
+        identity: None,
     };
     let answer = runtime.block_on(admin::perform(&office, command));
     store.close();

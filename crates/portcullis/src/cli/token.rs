@@ -1,8 +1,9 @@
-//! `token fetch`: a token for a cron job, by `private_key_jwt` (RFC 7523 §2.2).
+//! `token fetch`: a token for a cron job, by `private_key_jwt` (RFC 7523 §2.2), bound to the same key
+//! by DPoP (RFC 9449).
 
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use portcullis_core::bearer::Plain;
 use portcullis_core::entropy::ProviderEntropy;
@@ -13,6 +14,7 @@ use portcullis_core::time::{Clock, Timestamp};
 
 use crate::clock::SystemClock;
 use crate::https_client::Client;
+use crate::service_client::ServiceClient;
 
 /// Marks an assertion's `jti`.
 enum AssertionId {}
@@ -48,6 +50,10 @@ pub(crate) struct FetchToken {
     /// A CA to trust instead of the system's roots, PEM
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Print two header lines for one request, as in "POST https://api.pay.example/v1/settlements":
+    /// the token, and the proof without which it opens nothing. For `curl -H @-`
+    #[arg(long = "for", value_name = "METHOD URL", conflicts_with = "json")]
+    for_request: Option<String>,
     /// Print the whole answer as JSON
     #[arg(long)]
     json: bool,
@@ -69,26 +75,26 @@ pub(crate) fn run(command: TokenCommand) -> anyhow::Result<u8> {
         )?,
         None => Client::trusting_system()?,
     };
-    let assertion = assertion(pem.expose(), &fetch.client, &fetch.issuer, SystemClock.now())?;
-    let mut form = vec![
-        ("grant_type", "client_credentials"),
-        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
-        ("client_assertion", assertion.expose().as_str()),
-    ];
-    form.extend(fetch.scope.as_deref().map(|scope| ("scope", scope)));
-    form.extend(fetch.resource.as_deref().map(|resource| ("resource", resource)));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let url = format!("{}/oauth/token", fetch.issuer.trim_end_matches('/'));
-    let answer = runtime.block_on(client.post(&url, &[], &form))?;
-    let document = answer.json();
-    let token = document.get("access_token").and_then(|token| token.as_str());
-    let Some(token) = token else {
-        bail!("the server answered {}: {}", answer.status, answer.text());
+    let now = SystemClock.now();
+    let service = ServiceClient {
+        https: &client,
+        id: &fetch.client,
+        pem: pem.expose(),
+        issuer: &fetch.issuer,
     };
+    let mut further = vec![("grant_type", "client_credentials")];
+    further.extend(fetch.scope.as_deref().map(|scope| ("scope", scope)));
+    further.extend(fetch.resource.as_deref().map(|resource| ("resource", resource)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let fetched = runtime.block_on(service.fetch(&further, now))?;
     if fetch.json {
-        println!("{document}");
+        println!("{}", fetched.document);
+    } else if let Some(request) = &fetch.for_request {
+        let request = request.split_once(' ').context("`--for` takes \"METHOD URL\"")?;
+        println!("Authorization: DPoP {}", fetched.token);
+        println!("DPoP: {}", service.proof(request, &fetched, now)?);
     } else {
-        println!("{token}");
+        println!("{}", fetched.token);
     }
     Ok(0)
 }

@@ -89,6 +89,9 @@ fn alternative(
         audit: audit(reading, &section),
         timeout: timeout(reading, &section),
         body_max: body(reading, &section),
+        bound: section.text(reading, "bound"),
+        accept: accept(reading, &section),
+        via: section.texts(reading, "via"),
         ..AlternativeDraft::new(place)
     })
 }
@@ -142,6 +145,16 @@ fn reason(reading: &mut Reading<'_>, section: &Section<'_>, name: &str) -> Optio
         let message = format!("`{name}` gives no reason");
         let remedy = "say why in words: the next reader will ask";
         reading.fault("ReasonEmpty", written.place.bytes, message, remedy);
+        return None;
+    }
+    Some(written)
+}
+
+fn accept(reading: &mut Reading<'_>, section: &Section<'_>) -> Option<Placed<String>> {
+    let written = section.text(reading, "accept")?;
+    if written.value == "cookie" {
+        let instead = "leave it out: the page's own program sends a token";
+        reading.later(written.place.bytes, "accept = \"cookie\"", instead);
         return None;
     }
     Some(written)

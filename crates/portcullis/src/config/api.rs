@@ -7,6 +7,7 @@ use portcullis_core::fault::{Fault, Placed};
 use portcullis_core::time;
 use portcullis_core::web::{Address, Origin, Scheme};
 use portcullis_gateway::snapshot::HostField;
+use portcullis_identity::settings::TokenFormat;
 use portcullis_policy::access::ApiDraft;
 use portcullis_policy::openapi::{self, Document};
 
@@ -65,6 +66,9 @@ fn api(reading: &mut Reading<'_>, entry: &Entry<'_>) -> Option<Read> {
     let document = document(reading, &section);
     let timeout = timeout(reading, &section);
     identity(reading, &section);
+    let tokens = tokens(reading, &section);
+    let details = section.texts(reading, "details");
+    let details = details.into_iter().map(|written| written.value).collect();
     let mut lines = access::read(reading, &section);
     let alternatives = lines.iter_mut().flat_map(|line| line.alternatives.iter_mut());
     for alternative in alternatives.filter(|alternative| alternative.timeout.is_none()) {
@@ -78,6 +82,8 @@ fn api(reading: &mut Reading<'_>, entry: &Entry<'_>) -> Option<Read> {
         upstream: upstream?,
         host,
         browsers,
+        tokens,
+        details,
     };
     fits.then_some(Read { api, draft: ApiDraft { name, at, document, lines } })
 }
@@ -202,6 +208,20 @@ fn identity(reading: &mut Reading<'_>, section: &Section<'_>) {
         let what = format!("identity = \"{}\"", written.value);
         let instead = "leave it out: the upstream gets the signed `Portcullis-Identity`";
         reading.later(written.place.bytes, &what, instead);
+    }
+}
+
+fn tokens(reading: &mut Reading<'_>, section: &Section<'_>) -> TokenFormat {
+    let Some(written) = section.text(reading, "tokens") else { return TokenFormat::Jwt };
+    match &*written.value {
+        "jwt" => TokenFormat::Jwt,
+        "opaque" => TokenFormat::Opaque,
+        other => {
+            let message = format!("`{other}` is no form of token");
+            let remedy = "write `\"jwt\"`, or `\"opaque\"` when clients shall not read them";
+            reading.fault("TokensUnknown", written.place.bytes, message, remedy);
+            TokenFormat::Jwt
+        }
     }
 }
 

@@ -1,21 +1,25 @@
 //! What no table sees alone: hosts, origins and names across the file, and the compiled rules.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
-use portcullis_core::client::{ClientRecord, ClientType};
+use portcullis_core::client::{Authentication, CertificateRule, ClientRecord, ClientType};
 use portcullis_core::fault::{Fault, Severity};
+use portcullis_core::foreign::ForeignIssuer;
 use portcullis_core::limit::Limit;
 use portcullis_core::web::Address;
 use portcullis_policy::access::{ApiDraft, Vocabulary};
 use portcullis_policy::compile::{Rules, compile};
 use portcullis_policy::coverage;
 
+use super::clients::Written;
+use super::known;
 use super::limits::{BUILT_IN, OnLines};
 use super::loader::Sources;
 use super::reader::{Reading, Section};
 use super::settings::{Api, Config, Identity, Server};
-use super::{api, clients, identity, limits, server};
+use super::{api, clients, identity, issuers, limits, server};
 
 /// Reads every table, compares them, compiles the rules. `None` when something is missing that a
 /// [`Config`] cannot be without; the faults tell in either case.
@@ -23,6 +27,7 @@ pub(crate) fn compose(reading: &mut Reading<'_>, root: &Section<'_>) -> Option<C
     let mut server = server::read(reading, root);
     let identity = identity::read(reading, root);
     let clients = clients::read(reading, root);
+    let issuers = issuers::read(reading, root, identity.as_ref());
     let limits = limits::read(reading, root);
     // Unknown names are only worth telling when everything that makes names was read.
     let names_known = reading.faults.is_empty();
@@ -30,13 +35,18 @@ pub(crate) fn compose(reading: &mut Reading<'_>, root: &Section<'_>) -> Option<C
         api::read(reading, root).into_iter().map(|read| (read.api, read.draft)).unzip();
     if let Some(identity) = &identity {
         judge_origins(reading, &identity.issuer, &apis);
-        let hosts = std::iter::once(&identity.issuer).chain(apis.iter().map(|api| &*api.at));
+        let mtls = identity.mtls.as_ref().map(|mtls| &mtls.at);
+        let ours = std::iter::once(&identity.issuer).chain(mtls);
+        let hosts = ours.chain(apis.iter().map(|api| &*api.at));
+        judge_crossings(reading, identity, &apis, (&clients, &issuers));
         if let Some(server) = &mut server {
             judge_domains(reading, root, server, hosts);
         }
     }
     let (server, identity) = (server?, identity?);
     let now = reading.now().unix();
+    let clients: Vec<Arc<ClientRecord>> =
+        clients.into_iter().map(|written| written.client).collect();
     let vocabulary = vocabulary(&identity, &clients, &limits, now);
     if !names_known {
         return None;
@@ -48,6 +58,7 @@ pub(crate) fn compose(reading: &mut Reading<'_>, root: &Section<'_>) -> Option<C
         server,
         identity,
         clients,
+        issuers,
         limits,
         apis,
         rules,
@@ -74,6 +85,75 @@ fn judge_origins(reading: &mut Reading<'_>, issuer: &Address, apis: &[Api]) {
         let remedy = "give the login a host or a port of its own: a page that the upstream serves \
                       could act on it";
         reading.fault("IssuerOriginShared", api.at_place.bytes.clone(), message, remedy);
+    }
+}
+
+/// What one table says of another: certificates need an origin that asks for them, federated clients
+/// an issuer, detail types their words.
+fn judge_crossings(
+    reading: &mut Reading<'_>,
+    identity: &Identity,
+    apis: &[Api],
+    (clients, issuers): (&[Written], &[Arc<ForeignIssuer>]),
+) {
+    for Written { client, span } in clients {
+        match &client.authentication {
+            Authentication::Certificate(rule) => {
+                judge_certificate(reading, identity, rule, (client, span));
+            }
+            Authentication::Federated(federated) => {
+                if !issuers.iter().any(|issuer| issuer.name == federated.issuer) {
+                    let message = format!("`{}` is not in [issuers]", federated.issuer);
+                    let names = issuers.iter().map(|issuer| issuer.name.as_str());
+                    let remedy = known::suggest(&federated.issuer, names);
+                    reading.fault("IssuerUnknown", span.clone(), message, remedy);
+                }
+            }
+            Authentication::None | Authentication::Keys(_) | Authentication::SecretDigest(_) => {}
+        }
+        for audience in &client.introspects {
+            if !apis.iter().any(|api| api.at.to_string() == *audience) {
+                let message = format!("`{}` introspects `{audience}`, which is no API", client.id);
+                reading.fault("AudienceUnknown", span.clone(), message, "write an API's `at`");
+            }
+        }
+        for kind in &client.details {
+            judge_details(reading, identity, kind, span);
+        }
+    }
+    for api in apis {
+        for kind in &api.details {
+            judge_details(reading, identity, kind, &api.at_place.bytes);
+        }
+    }
+}
+
+fn judge_certificate(
+    reading: &mut Reading<'_>,
+    identity: &Identity,
+    rule: &CertificateRule,
+    (client, span): (&ClientRecord, &Range<usize>),
+) {
+    let chained = !matches!(rule, CertificateRule::Pinned(_));
+    let ca = identity.mtls.as_ref().is_some_and(|mtls| mtls.ca_pem.is_some());
+    if identity.mtls.is_none() || (chained && !ca) {
+        let message = format!("`{}` shows a certificate that nobody asks for", client.id);
+        let remedy = "add `mtls = { at = \"https://mtls.HOST\", ca = \"clients-ca.pem\" }` to \
+                      [identity]";
+        reading.fault("MtlsMissing", span.clone(), message, remedy);
+    }
+}
+
+fn judge_details(
+    reading: &mut Reading<'_>,
+    identity: &Identity,
+    kind: &str,
+    span: &Range<usize>,
+) {
+    if !identity.detail_words.contains_key(kind) {
+        let message = format!("the authorization_details type `{kind}` has no words");
+        let remedy = "add it to [identity.details] with the words of the consent page";
+        reading.fault("DetailsUnknown", span.clone(), message, remedy);
     }
 }
 
@@ -107,8 +187,10 @@ fn vocabulary(
     let services = clients.iter().filter(|client| client.kind == ClientType::Service);
     // A scope with words for the consent page may be granted to clients of the store.
     let granted = clients.iter().flat_map(|client| client.scopes.iter());
-    let scopes: BTreeSet<&str> =
-        granted.chain(identity.scope_words.keys().map(String::as_str)).collect();
+    let strangers = identity.documents.iter().flat_map(|strangers| strangers.scopes.iter());
+    let selves = identity.registration.iter().flat_map(|own| own.scopes.iter());
+    let words = identity.scope_words.keys().map(String::as_str);
+    let scopes: BTreeSet<&str> = granted.chain(words).chain(strangers).chain(selves).collect();
     let closed = |name: &str| {
         BUILT_IN.iter().any(|limit| limit.name == name && limit.on_lines == OnLines::No)
     };

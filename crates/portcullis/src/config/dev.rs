@@ -50,6 +50,9 @@ fn move_here(config: &mut Config) -> Result<Vec<DevHost>, Vec<Fault>> {
         draft.at.value = (*api.at).clone();
     }
     config.identity.issuer = moved(&config.identity.issuer);
+    if let Some(mtls) = &mut config.identity.mtls {
+        mtls.at = moved(&mtls.at);
+    }
     let here = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     config.server.listen = hosts.iter().map(|host| here(host.port)).collect();
     config.server.domains = vec!["localhost".into()];
@@ -75,7 +78,8 @@ fn refuse_wide(config: &Config) -> Result<(), Vec<Fault>> {
 fn assign(config: &Config) -> Result<Vec<DevHost>, Vec<Fault>> {
     let addresses = || {
         let apis = config.apis.iter().map(|api| &*api.at);
-        apis.chain(std::iter::once(&config.identity.issuer))
+        let mtls = config.identity.mtls.as_ref().map(|mtls| &mtls.at);
+        apis.chain(std::iter::once(&config.identity.issuer)).chain(mtls)
     };
     let kept = addresses().filter(|address| stays(address)).map(Address::port);
     let mut taken: BTreeSet<u16> = kept.collect();

@@ -9,6 +9,7 @@ use portcullis_identity::settings::Require;
 use portcullis_policy::access::AttributeType;
 
 use super::known;
+use super::opened::{detail_words, documents, key_life, mtls, registration};
 use super::reader::{Reading, Section, advised};
 use super::settings::Identity;
 
@@ -30,7 +31,17 @@ pub(crate) fn read(reading: &mut Reading<'_>, root: &Section<'_>) -> Option<Iden
     let require = mfa(reading, &section, &roles);
     let attributes = attributes(reading, &section);
     let scope_words = scope_words(reading, &section);
+    let mtls = mtls(reading, &section);
+    let documents = documents(reading, &section);
+    let registration = registration(reading, &section);
+    let detail_words = detail_words(reading, &section);
+    let key_life = key_life(reading, &section);
     Some(Identity {
+        mtls,
+        documents,
+        registration,
+        detail_words,
+        key_life,
         issuer: issuer(reading, &section)?,
         require,
         roles,

@@ -30,7 +30,11 @@ use State::{Built, Later};
 /// All of them, for the test that holds `portcullis.example.toml` to this list.
 #[cfg(test)]
 pub(crate) static ALL: &[&Table] =
-    &[&ROOT, &SERVER, &TLS, &IDENTITY, &MFA, &CLIENT, &WAIVERS, &API, &LINE, &SCOPE, &SECRET];
+    &[
+        &ROOT, &SERVER, &TLS, &IDENTITY, &MFA, &MTLS, &CLIENT_DOCUMENTS, &REGISTRATION, &CLIENT,
+        &PINNED, &FEDERATED, &REFRESH, &WAIVERS, &ISSUER, &INTROSPECTION, &API, &LINE, &SCOPE,
+        &SECRET,
+    ];
 
 /// The file itself.
 pub(crate) static ROOT: Table = Table {
@@ -41,7 +45,7 @@ pub(crate) static ROOT: Table = Table {
         Key("clients", Built),
         Key("limits", Built),
         Key("api", Built),
-        Key("issuers", Later("leave it out: only tokens of our own issuer are accepted")),
+        Key("issuers", Built),
         Key("policy", Later("write conditions as `when` on the access lines")),
         Key("admin", Later("administer with `portcullis user` and `portcullis client`")),
         Key("audit", Later("leave it out: decisions are written as JSON lines to standard output")),
@@ -63,7 +67,7 @@ pub(crate) static SERVER: Table = Table {
         Key("trust_proxies", Built),
         Key("store", Later("leave it out: the state is in SQLite under `data`")),
         Key("counters", Later("leave it out: limits are counted in this process")),
-        Key("egress", Later("leave it out: nothing is fetched from addresses outside the file")),
+        Key("egress", Built),
     ],
 };
 
@@ -84,7 +88,11 @@ pub(crate) static IDENTITY: Table = Table {
         Key("signup", Built),
         Key("rp_id", Later("leave it out: it is for passkeys, and `totp` is the factor for now")),
         Key("providers", Later("leave it out: people log in with a password and `totp`")),
-        Key("mtls", Later("leave it out: clients prove themselves with `keys`")),
+        Key("mtls", Built),
+        Key("client_documents", Built),
+        Key("registration", Built),
+        Key("details", Built),
+        Key("key_life", Built),
     ],
 };
 
@@ -103,18 +111,69 @@ pub(crate) static CLIENT: Table = Table {
         Key("secret", Built),
         Key("waivers", Built),
         Key("first_party", Built),
-        Key("certificate", Later("use `keys = \"FILE.jwks.json\"`")),
-        Key("post_logout", Later("leave it out: logout ends on our own page")),
-        Key("grants", Later("leave it out: the grants follow from `type`")),
-        Key("profile", Later("leave it out: the profile follows from `type` and `waivers`")),
-        Key(
-            "refresh",
-            Later("leave it out: the application asks for a new code when a token ends"),
-        ),
-        Key("bound", Later("leave it out, and waive it with `waivers.bearer_tokens` until a date")),
-        Key("introspects", Later("leave it out: APIs verify tokens with `/oauth/jwks`")),
+        Key("certificate", Built),
+        Key("federated", Built),
+        Key("name", Built),
+        Key("grants", Built),
+        Key("bound", Built),
+        Key("refresh", Built),
+        Key("profile", Built),
+        Key("post_logout", Built),
+        Key("back_channel_logout", Built),
+        Key("introspects", Built),
+        Key("subject", Built),
+        Key("signed_userinfo", Built),
+        Key("signed_requests", Built),
+        Key("details", Built),
         Key("api", Later("use `type = \"web\"` or `\"spa\"`, which keep their own tokens")),
     ],
+};
+
+/// `certificate = { pinned }`.
+pub(crate) static PINNED: Table = Table { name: "`certificate`", keys: &[Key("pinned", Built)] };
+
+/// `federated = { issuer, subject }`.
+pub(crate) static FEDERATED: Table =
+    Table { name: "`federated`", keys: &[Key("issuer", Built), Key("subject", Built)] };
+
+/// `refresh = { idle, max }`.
+pub(crate) static REFRESH: Table =
+    Table { name: "`refresh`", keys: &[Key("idle", Built), Key("max", Built)] };
+
+/// `mtls = { at, ca }`.
+pub(crate) static MTLS: Table =
+    Table { name: "`mtls`", keys: &[Key("at", Built), Key("ca", Built)] };
+
+/// `client_documents = { scopes, hosts }`.
+pub(crate) static CLIENT_DOCUMENTS: Table =
+    Table { name: "`client_documents`", keys: &[Key("scopes", Built), Key("hosts", Built)] };
+
+/// `registration = { token, scopes }`.
+pub(crate) static REGISTRATION: Table =
+    Table { name: "`registration`", keys: &[Key("token", Built), Key("scopes", Built)] };
+
+/// `[issuers.NAME]`.
+pub(crate) static ISSUER: Table = Table {
+    name: "an issuer",
+    keys: &[
+        Key("issuer", Built),
+        Key("jwks", Built),
+        Key("introspection", Built),
+        Key("audience", Built),
+        Key("algorithms", Built),
+        Key("claim", Built),
+        Key("map", Built),
+        Key("tenant", Built),
+        Key("attributes", Built),
+        Key("subjects", Built),
+        Key("until", Built),
+    ],
+};
+
+/// `introspection = { endpoint, client, secret }`.
+pub(crate) static INTROSPECTION: Table = Table {
+    name: "`introspection`",
+    keys: &[Key("endpoint", Built), Key("client", Built), Key("secret", Built)],
 };
 
 /// `waivers = { … }`.
@@ -135,6 +194,8 @@ pub(crate) static API: Table = Table {
         Key("timeout", Built),
         Key("in_clear", Built),
         Key("identity", Built),
+        Key("tokens", Built),
+        Key("details", Built),
         Key("access", Built),
         Key("ca", Later("add the authority to the system's roots")),
         Key("certificate", Later("restrict the upstream to this machine's address")),
@@ -160,10 +221,10 @@ pub(crate) static LINE: Table = Table {
         Key("body", Built),
         Key("owner", Later("compare a path parameter with an attribute in `when`")),
         Key("step_up", Later("close the line with `allow = \"nobody\"` until it is built")),
-        Key("bound", Later("leave it out: tokens are bearer tokens for now")),
-        Key("via", Later("leave it out: there are no delegated tokens yet")),
+        Key("bound", Built),
+        Key("via", Built),
         Key("query", Later("leave it out: the query is passed on, the upstream checks it")),
-        Key("accept", Later("leave it out: lines accept a bearer token")),
+        Key("accept", Built),
         Key("stream", Later("leave it out: a request runs to its line's `timeout`")),
         Key("response", Later("leave it out: the upstream filters its fields")),
     ],

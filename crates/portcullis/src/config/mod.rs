@@ -17,6 +17,8 @@ mod secrets;
 mod settings;
 mod server;
 mod identity;
+mod opened;
+mod issuers;
 mod clients;
 mod limits;
 mod api;

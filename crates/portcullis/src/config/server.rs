@@ -38,7 +38,8 @@ pub(crate) fn read(reading: &mut Reading<'_>, root: &Section<'_>) -> Option<Serv
         health,
         metrics,
         data: reading.path(&data),
-        trust_proxies: networks(reading, &section),
+        trust_proxies: networks(reading, &section, "trust_proxies"),
+        egress: networks(reading, &section, "egress"),
         tls: tls(reading, &section)?,
     })
 }
@@ -122,9 +123,9 @@ fn address(reading: &mut Reading<'_>, value: &Value<'_>, what: &str) -> Option<S
     read
 }
 
-fn networks(reading: &mut Reading<'_>, section: &Section<'_>) -> Vec<IpNet> {
+fn networks(reading: &mut Reading<'_>, section: &Section<'_>, what: &str) -> Vec<IpNet> {
     let mut networks = Vec::new();
-    for written in section.texts(reading, "trust_proxies") {
+    for written in section.texts(reading, what) {
         let network = written.value.parse::<IpNet>().ok();
         match network.or_else(|| written.value.parse::<IpAddr>().ok().map(IpNet::from)) {
             Some(network) => networks.push(network),

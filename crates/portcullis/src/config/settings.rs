@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use portcullis_core::client::ClientRecord;
 use portcullis_core::fault::Place;
+use portcullis_core::foreign::ForeignIssuer;
 use portcullis_core::limit::Limit;
 use portcullis_core::secret::Secret;
 use portcullis_core::web::{Address, Origin};
 use portcullis_gateway::snapshot::HostField;
-use portcullis_identity::settings::Require;
+use portcullis_identity::settings::{Require, SelfRegistration, Strangers, TokenFormat};
 use portcullis_policy::access::{ApiDraft, AttributeType, Vocabulary};
 use portcullis_policy::compile::Rules;
 
@@ -29,6 +31,8 @@ pub(crate) struct Config {
     pub identity: Identity,
     /// The file's clients; others live in the store, and the same id in both is an error.
     pub clients: Vec<Arc<ClientRecord>>,
+    /// Other issuers.
+    pub issuers: Vec<Arc<ForeignIssuer>>,
     /// All limits by name, the four built-in ones included.
     pub limits: HashMap<Arc<str>, Arc<Limit>>,
     /// Each API's side of the wire.
@@ -63,6 +67,8 @@ pub(crate) struct Server {
     pub data: PathBuf,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trust_proxies: Vec<IpNet>,
+    /// Further addresses that may be fetched from, though they are private.
+    pub egress: Vec<IpNet>,
 }
 
 /// Where certificates come from.
@@ -92,6 +98,26 @@ pub(crate) struct Identity {
     pub attributes: Vec<(String, AttributeType)>,
     /// The consent page's words for scopes.
     pub scope_words: BTreeMap<String, String>,
+    /// Where client certificates are asked for.
+    pub mtls: Option<Mtls>,
+    /// Clients that nobody registered.
+    pub documents: Option<Strangers>,
+    /// Dynamic registration.
+    pub registration: Option<SelfRegistration>,
+    /// `authorization_details` types and their words.
+    pub detail_words: BTreeMap<String, String>,
+    /// How long a signing key signs.
+    pub key_life: Duration,
+}
+
+/// `mtls = { at, ca }`.
+pub(crate) struct Mtls {
+    /// The origin.
+    pub at: Address,
+    /// Where it stands.
+    pub place: Place,
+    /// The client CA, PEM; without one only pinned certificates are good.
+    pub ca_pem: Option<Vec<u8>>,
 }
 
 /// One `[api.NAME]`, besides its access lines.
@@ -108,4 +134,8 @@ pub(crate) struct Api {
     pub host: HostField,
     /// Exact origins that may call from a browser.
     pub browsers: Vec<Origin>,
+    /// What its tokens look like.
+    pub tokens: TokenFormat,
+    /// The `authorization_details` types that it understands.
+    pub details: Vec<String>,
 }

@@ -16,6 +16,8 @@ use portcullis_core::time::{Clock, Timestamp};
 use portcullis_identity::account::{self, Making, NewUser, SecondFactorWish};
 
 use super::{Person, Place, Tour, app, upstream};
+use crate::admin::api_keys::USUAL_DAYS;
+use crate::admin::{Command, socket};
 use crate::clock::SystemClock;
 use crate::config::Purpose;
 use crate::files;
@@ -30,6 +32,8 @@ const MARK: &str = ".made-by-portcullis-demo";
 pub(super) struct Stage {
     pub(super) place: Place,
     pub(super) people: Vec<Person>,
+    /// A key of the auditor's.
+    pub(super) api_key: String,
     pub(super) server: Server,
     pub(super) clock: Arc<ShiftedClock>,
     pub(super) runtime: tokio::runtime::Runtime,
@@ -74,7 +78,8 @@ impl Stage {
             form: crate::journal::Form::Json,
         })?;
         let people = runtime.block_on(add_people(&server))?;
-        Ok(Stage { place, people, server, clock, runtime })
+        let api_key = runtime.block_on(add_key(&place))?;
+        Ok(Stage { place, people, api_key, server, clock, runtime })
     }
 
     /// What to try, printed at the start of `demo`.
@@ -92,6 +97,7 @@ impl Stage {
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("portcullis"));
         include_str!("invitation.txt")
             .replace("{people}", people.trim_end_matches('\n'))
+            .replace("{api_key}", &self.api_key)
             .replace("{api}", &place.api)
             .replace("{issuer}", &place.issuer)
             .replace("{plain}", &place.plain)
@@ -222,6 +228,19 @@ fn write_files(place: &Place, ports: &Ports, upstream: SocketAddr) -> anyhow::Re
         files::write_public(&place.home.join(format!("{service}.jwks.json")), set.as_bytes())?;
     }
     Ok(())
+}
+
+/// A key for the auditor, made as `portcullis client key add` makes it.
+async fn add_key(place: &Place) -> anyhow::Result<String> {
+    let command = Command::ClientKeyAdd {
+        client: "auditor".into(),
+        scopes: "settlements:read".into(),
+        from: Vec::new(),
+        days: USUAL_DAYS,
+    };
+    let answer = socket::ask(&place.home.join("data"), &command).await?;
+    let key = answer.as_ref().and_then(|answer| answer.get("key")).and_then(|key| key.as_str());
+    key.map(str::to_owned).context("the running server made no API key")
 }
 
 async fn add_people(server: &Server) -> anyhow::Result<Vec<Person>> {

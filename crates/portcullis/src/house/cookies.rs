@@ -13,7 +13,17 @@ pub(super) fn presented(request: &HouseRequest) -> Presented {
         tx: cookie(request, "__Host-pc-tx"),
         ip: Some(request.ip),
         request_id: request.request_id.to_string(),
+        authority: request.authority.to_string(),
+        dpop: dpop(request),
+        certificate: request.certificate.clone(),
     }
+}
+
+/// Each `DPoP` value (RFC 9449 §4.3 point 1: there must be one alone, which identity judges). One
+/// that is no text is kept as an empty one, so that it counts.
+fn dpop(request: &HouseRequest) -> Vec<Secret<String>> {
+    let values = request.headers.get_all("dpop").iter();
+    values.map(|value| Secret::new(value.to_str().unwrap_or_default().to_owned())).collect()
 }
 
 fn cookie(request: &HouseRequest, name: &str) -> Option<Secret<String>> {

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use portcullis_gateway::house::HouseAnswer;
 use portcullis_identity::outcome::{
-    ConsentPage, EnrolPage, Notice, Outcome, PasswordPage, SecondFactorPage, Show,
+    ConsentPage, DeviceAnswer, DeviceCodePage, EnrolPage, FormPostPage, LogoutPage, Notice, Outcome,
+    PasswordPage, SecondFactorPage, Show,
 };
 
 use super::{cookies, page};
@@ -36,6 +37,33 @@ struct TotpView<'p> {
 #[template(path = "consent.html")]
 struct ConsentView<'p> {
     page: &'p ConsentPage,
+}
+
+#[derive(Template)]
+#[template(path = "form_post.html")]
+struct FormPostView<'p> {
+    page: &'p FormPostPage,
+    script: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "device.html")]
+struct DeviceCodeView<'p> {
+    page: &'p DeviceCodePage,
+    notice: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "said.html")]
+struct SaidView {
+    title: &'static str,
+    words: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "logout.html")]
+struct LogoutView<'p> {
+    page: &'p LogoutPage,
 }
 
 /// Shows what a step came to, and sets its cookies.
@@ -80,6 +108,32 @@ fn render(outcome: &Outcome) -> http::Response<Bytes> {
         Show::Refused(refusal) => {
             page::refused(refusal.status, refusal.rule, refusal.words).response
         }
+        Show::FormPost(shown) => {
+            // OAuth 2.0 Form Post Response Mode §2: an HTML form that is submitted by itself; without
+            // scripts the button does it.
+            let view = FormPostView { page: shown, script: page::SUBMIT };
+            page::html_that_submits(text(&view), &shown.form_target)
+        }
+        Show::DeviceCode(shown) => {
+            let view = DeviceCodeView { page: shown, notice: shown.notice.map(words) };
+            page::html(status(shown.notice), text(&view), None)
+        }
+        Show::DeviceAnswered(answer) => {
+            let (title, words) = match answer {
+                DeviceAnswer::Approved => {
+                    ("Device connected", "You can close this page and go on at your device.")
+                }
+                DeviceAnswer::Denied => ("Device refused", "It gets nothing. You can close this page."),
+            };
+            page::html(200, text(&SaidView { title, words }), None)
+        }
+        Show::Logout(shown) => {
+            page::html(200, text(&LogoutView { page: shown }), shown.form_target.as_deref())
+        }
+        Show::LoggedOut => {
+            let words = "You can close this page.";
+            page::html(200, text(&SaidView { title: "Signed out", words }), None)
+        }
         Show::Nothing => page::refused(200, "SignedIn", "You are signed in.").response,
     }
 }
@@ -94,7 +148,9 @@ fn status(notice: Option<Notice>) -> u16 {
     match notice {
         None => 200,
         Some(Notice::Throttled(_)) => 429,
-        Some(Notice::WrongPassword | Notice::WrongCode | Notice::Stale) => 400,
+        Some(
+            Notice::WrongPassword | Notice::WrongCode | Notice::Stale | Notice::WrongUserCode,
+        ) => 400,
     }
 }
 
@@ -103,6 +159,9 @@ fn words(notice: Notice) -> String {
         Notice::WrongPassword => "That name and password do not match.".into(),
         Notice::WrongCode => {
             "That code is not right, or was used already. Wait for the next one.".into()
+        }
+        Notice::WrongUserCode => {
+            "No device waits with that code. Look at it again: codes last ten minutes.".into()
         }
         Notice::Stale => "This page was open for too long. Please start again.".into(),
         Notice::Throttled(seconds) if seconds < 90 => {

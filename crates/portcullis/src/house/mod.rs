@@ -31,29 +31,76 @@ pub(crate) struct Portal {
 /// Largest form that a page of ours reads, in bytes.
 const FORM_MAX: usize = portcullis_core::web::MAX_FORM_BYTES;
 
-/// Every page of the issuer's origin: method, path, name, what it reads.
-const ISSUER_PAGES: &[(&str, &str, &str, Reads)] = &[
-    ("GET", "/oauth/authorize", "authorize", Reads::Session),
-    ("POST", "/login", "login", Reads::Session),
-    ("POST", "/login/totp", "totp", Reads::Session),
-    ("POST", "/consent", "consent", Reads::Session),
-    ("POST", "/oauth/token", "token", Reads::Client),
-    ("POST", "/oauth/revoke", "revoke", Reads::Client),
-    ("GET", "/oauth/jwks", "jwks", Reads::Nothing),
-    ("GET", "/.well-known/openid-configuration", "metadata", Reads::Nothing),
-    ("GET", "/.well-known/oauth-authorization-server", "metadata", Reads::Nothing),
-    ("GET", "/.well-known/portcullis-jwks", "passport_keys", Reads::Nothing),
-    ("GET", "/static/portcullis.css", "style", Reads::Nothing),
+/// Every page of the issuer's origin: method, path, name, what it reads, who else calls it.
+const ISSUER_PAGES: &[(&str, &str, &str, Reads, Callers)] = &[
+    ("GET", "/oauth/authorize", "authorize", Reads::Session, Callers::People),
+    ("POST", "/oauth/authorize", "authorize", Reads::Session, Callers::People),
+    ("POST", "/login", "login", Reads::Session, Callers::People),
+    ("POST", "/login/totp", "totp", Reads::Session, Callers::People),
+    ("POST", "/consent", "consent", Reads::Session, Callers::People),
+    ("GET", "/device", "device_page", Reads::Session, Callers::People),
+    ("POST", "/device", "device_page", Reads::Session, Callers::People),
+    ("GET", "/logout", "logout", Reads::Session, Callers::People),
+    ("POST", "/logout", "logout", Reads::Session, Callers::People),
+    ("POST", "/oauth/par", "par", Reads::Client, Callers::Clients),
+    ("POST", "/oauth/token", "token", Reads::Client, Callers::Clients),
+    ("POST", "/oauth/device", "device", Reads::Client, Callers::Clients),
+    ("POST", "/oauth/revoke", "revoke", Reads::Client, Callers::Clients),
+    ("POST", "/oauth/introspect", "introspect", Reads::Client, Callers::Clients),
+    ("GET", "/oauth/userinfo", "userinfo", Reads::Token, Callers::Clients),
+    ("POST", "/oauth/userinfo", "userinfo", Reads::Token, Callers::Clients),
+    ("GET", "/oauth/jwks", "jwks", Reads::Nothing, Callers::Anyone),
+    ("GET", "/.well-known/openid-configuration", "metadata", Reads::Nothing, Callers::Anyone),
+    ("GET", "/.well-known/oauth-authorization-server", "metadata", Reads::Nothing, Callers::Anyone),
+    ("GET", "/.well-known/portcullis-jwks", "passport_keys", Reads::Nothing, Callers::People),
+    ("GET", "/static/portcullis.css", "style", Reads::Nothing, Callers::People),
 ];
+
+/// The pages of dynamic registration: there only when the file switches it on.
+const REGISTRATION_PAGES: &[(&str, &str, &str, Reads, Callers)] = &[
+    ("POST", "/oauth/register", "register", Reads::Client, Callers::People),
+    ("GET", "/oauth/register/client", "registered", Reads::Client, Callers::People),
+    ("PUT", "/oauth/register/client", "registered", Reads::Client, Callers::People),
+    ("DELETE", "/oauth/register/client", "registered", Reads::Client, Callers::People),
+];
+
+/// Whose programs call a page besides the issuer's own origin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Callers {
+    /// No page of another origin.
+    People,
+    /// Single-page applications (CORS for the origins of their redirects); and the origin of
+    /// `[identity] mtls` has it too.
+    Clients,
+    /// Single-page applications.
+    Anyone,
+}
+
+/// What the table of pages depends on.
+pub(crate) struct Site<'s> {
+    /// The issuer.
+    pub issuer: &'s Address,
+    /// Where client certificates are asked for.
+    pub mtls: Option<&'s Address>,
+    /// Whether clients may register themselves.
+    pub registration: bool,
+    /// Each API's address.
+    pub apis: &'s [Arc<Address>],
+    /// The origins of single-page applications.
+    pub spa_origins: &'s [Origin],
+}
 
 /// The house's routes: the issuer's pages, and on each API's host its RFC 9728 metadata and the
 /// keys of `Portcullis-Identity`. `spa_origins` get CORS where a single-page application calls.
-pub(crate) fn table(issuer: &Address, apis: &[Arc<Address>], spa_origins: &[Origin]) -> HouseTable {
+pub(crate) fn table(site: &Site<'_>) -> HouseTable {
     let mut table = HouseTable::new();
-    let issuer_host: Box<str> = issuer.authority().into();
-    for (method, path, page, reads) in ISSUER_PAGES {
-        let called_by_apps = matches!(*page, "token" | "revoke" | "jwks" | "metadata");
-        let cors = if called_by_apps { spa_origins.to_vec() } else { Vec::new() };
+    let issuer: Box<str> = site.issuer.authority().into();
+    let more = if site.registration { REGISTRATION_PAGES } else { &[] };
+    for (method, path, page, reads, callers) in ISSUER_PAGES.iter().chain(more) {
+        let cors = match callers {
+            Callers::People => Vec::new(),
+            Callers::Clients | Callers::Anyone => site.spa_origins.to_vec(),
+        };
         let line = HouseLine {
             method,
             page,
@@ -62,10 +109,16 @@ pub(crate) fn table(issuer: &Address, apis: &[Arc<Address>], spa_origins: &[Orig
             cors,
             body_max: FORM_MAX,
         };
+        // RFC 8705 §5: the same endpoints where certificates are asked for.
+        if let (Callers::Clients, Some(mtls)) = (callers, site.mtls) {
+            let at = (mtls.authority().into(), (*path).into());
+            table.entry(at).or_default().push(line.clone());
+        }
         // RFC 8414 §3: the well-known path is inserted before the issuer's own path. Our issuer has
         // none (checked when the file is read), so the path stands as it is.
-        table.entry((issuer_host.clone(), (*path).into())).or_default().push(line);
+        table.entry((issuer.clone(), (*path).into())).or_default().push(line);
     }
+    let (apis, spa_origins) = (site.apis, site.spa_origins);
     for at in apis {
         let public = |page: &'static str| HouseLine {
             method: "GET",
@@ -97,14 +150,34 @@ impl House for Portal {
 /// One arm per page of the table above.
 async fn dispatch(identity: &Identity, store: &Store, request: HouseRequest) -> HouseAnswer {
     match request.page {
-        "authorize" => match query(&request) {
-            Some(query) => {
-                let outcome = identity.authorize(&query, cookies::presented(&request)).await;
+        "authorize" => match parameters(&request) {
+            Some(asked) => {
+                let outcome = identity.authorize(&asked, cookies::presented(&request)).await;
                 login_pages::show(outcome)
             }
             None => page::refused(400, "ParametersMalformed", "The request could not be read."),
         },
         "login" | "totp" | "consent" => login_step(identity, &request).await,
+        "device_page" => match parameters(&request) {
+            Some(asked) if request.method != "POST" || page::from_same_origin(&request) => {
+                login_pages::show(identity.device_page(&asked, cookies::presented(&request)).await)
+            }
+            Some(_) => page::refused(403, "OriginForeign", "This form was sent from another site."),
+            None => page::refused(400, "ParametersMalformed", "The request could not be read."),
+        },
+        // A client's own page may send its user here with a form (RP-Initiated Logout §2); what
+        // confirms is the hint, or our own page's sealed state.
+        "logout" => match parameters(&request) {
+            Some(asked) => {
+                login_pages::show(identity.log_out(&asked, cookies::presented(&request)).await)
+            }
+            None => page::refused(400, "ParametersMalformed", "The request could not be read."),
+        },
+        "par" => oauth::push(identity, &request).await,
+        "device" => oauth::device(identity, &request).await,
+        "introspect" => oauth::introspect(identity, &request).await,
+        "userinfo" => oauth::userinfo(identity, &request).await,
+        "register" | "registered" => oauth::register(identity, &request).await,
         "token" => oauth::token(identity, &request).await,
         "revoke" => oauth::revoke(identity, &request).await,
         "jwks" => page::json(&identity.jwks(), "public, max-age=300"),
@@ -137,11 +210,14 @@ async fn login_step(identity: &Identity, request: &HouseRequest) -> HouseAnswer 
     login_pages::show(outcome)
 }
 
-fn query(request: &HouseRequest) -> Option<Parameters> {
-    let raw = request.query.as_deref().unwrap_or_default();
+/// The parameters of a page that takes them in the query or in a form (OpenID Connect Core §3.1.2.1).
+fn parameters(request: &HouseRequest) -> Option<Parameters> {
     // RFC 6749 §3.1: request parameters MUST NOT be included more than once. A page, never a
     // redirect: with a doubled `redirect_uri` there is no telling whose it is.
-    Parameters::parse(raw.as_bytes()).ok()
+    if request.method == "POST" {
+        return page::is_form(request).then(|| Parameters::parse(&request.body).ok()).flatten();
+    }
+    Parameters::parse(request.query.as_deref().unwrap_or_default().as_bytes()).ok()
 }
 
 /// A live token that arrived in clear or in a query is dead from now on (`1-product`).

@@ -1,4 +1,5 @@
-//! The machines' endpoints: token, revocation, metadata.
+//! The machines' endpoints: token, PAR, device, revocation, introspection, userinfo, registration,
+//! metadata.
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
@@ -6,6 +7,8 @@ use portcullis_core::oauth::error::{ErrorCode, OauthError};
 use portcullis_core::web::Parameters;
 use portcullis_gateway::house::{HouseAnswer, HouseRequest};
 use portcullis_identity::login::Identity;
+use portcullis_identity::outcome::{Answered, Document};
+use portcullis_identity::registration::Call;
 
 use super::{cookies, page};
 
@@ -15,16 +18,35 @@ pub(super) async fn token(identity: &Identity, request: &HouseRequest) -> HouseA
         Ok(form) => form,
         Err(error) => return refused("token", &error),
     };
-    let answered =
-        identity.token(&authorization(request), &form, cookies::presented(request)).await;
-    let mut answer = match &answered.result {
-        Ok(tokens) => granted(serde_json::to_vec(tokens).unwrap_or_default()),
-        Err(error) => refused("token", error),
+    let presented = cookies::presented(request);
+    let answered = identity.token(&authorization(request), &form, presented).await;
+    put("token", answered, |tokens| granted(serde_json::to_vec(tokens).unwrap_or_default()))
+}
+
+/// `POST /oauth/par` (RFC 9126 §2.2: 201).
+pub(super) async fn push(identity: &Identity, request: &HouseRequest) -> HouseAnswer {
+    let form = match form(request) {
+        Ok(form) => form,
+        Err(error) => return refused("par", &error),
     };
-    answer.event = "token";
-    answer.caller = answered.caller;
-    answer.client = answered.client;
-    answer
+    let presented = cookies::presented(request);
+    let answered = identity.push(&authorization(request), &form, presented).await;
+    put("par", answered, |pushed| {
+        let mut answer = granted(serde_json::to_vec(pushed).unwrap_or_default());
+        *answer.response.status_mut() = http::StatusCode::CREATED;
+        answer
+    })
+}
+
+/// `POST /oauth/device` (RFC 8628 §3.2).
+pub(super) async fn device(identity: &Identity, request: &HouseRequest) -> HouseAnswer {
+    let form = match form(request) {
+        Ok(form) => form,
+        Err(error) => return refused("device", &error),
+    };
+    let presented = cookies::presented(request);
+    let answered = identity.device(&authorization(request), &form, presented).await;
+    put("device", answered, |begun| granted(serde_json::to_vec(begun).unwrap_or_default()))
 }
 
 /// `POST /oauth/revoke` (RFC 7009 §2.2: 200 also for a token that is unknown).
@@ -33,16 +55,59 @@ pub(super) async fn revoke(identity: &Identity, request: &HouseRequest) -> House
         Ok(form) => form,
         Err(error) => return refused("revoke", &error),
     };
-    let answered =
-        identity.revoke(&authorization(request), &form, cookies::presented(request)).await;
-    let mut answer = match &answered.result {
-        Ok(()) => granted(b"{}".to_vec()),
-        Err(error) => refused("revoke", error),
+    let presented = cookies::presented(request);
+    let answered = identity.revoke(&authorization(request), &form, presented).await;
+    put("revoke", answered, |()| granted(b"{}".to_vec()))
+}
+
+/// `POST /oauth/introspect` (RFC 7662 §2).
+pub(super) async fn introspect(identity: &Identity, request: &HouseRequest) -> HouseAnswer {
+    let form = match form(request) {
+        Ok(form) => form,
+        Err(error) => return refused("introspect", &error),
     };
-    answer.event = "revoke";
-    answer.caller = answered.caller;
-    answer.client = answered.client;
+    let accept = request.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let presented = cookies::presented(request);
+    let answered = identity.introspect(&authorization(request), &form, presented, accept).await;
+    put("introspect", answered, document)
+}
+
+/// `GET /oauth/userinfo`, `POST /oauth/userinfo` (OpenID Connect Core §5.3.1).
+pub(super) async fn userinfo(identity: &Identity, request: &HouseRequest) -> HouseAnswer {
+    let Some(token) = request.token.as_ref() else { return page::broken() };
+    let answered = identity.userinfo(token).await;
+    let failed = answered.result.as_ref().err().map(|error| error.code);
+    let mut answer = put("userinfo", answered, document);
+    if let Some(code) = failed {
+        // RFC 6750 §3: a protected resource names the scheme and the error.
+        let challenge = format!("Bearer error=\"{}\"", code.as_str());
+        page::set(&mut answer.response, header::WWW_AUTHENTICATE, &challenge);
+    }
     answer
+}
+
+/// `/oauth/register` (RFC 7591 §3), `/oauth/register/client?client_id=…` (RFC 7592 §2).
+pub(super) async fn register(identity: &Identity, request: &HouseRequest) -> HouseAnswer {
+    let query = Parameters::parse(request.query.as_deref().unwrap_or_default().as_bytes());
+    let query = query.unwrap_or_default();
+    let authorization = authorization(request);
+    let call = Call {
+        method: request.method.as_str(),
+        client: match request.page {
+            "registered" => Some(query.value("client_id").unwrap_or_default()),
+            _ => None,
+        },
+        authorization: &authorization,
+        body: &request.body,
+    };
+    let answered = identity.register(call, cookies::presented(request)).await;
+    put("register", answered, |registered| {
+        let body = registered.body.as_ref().map(|body| body.to_string()).unwrap_or_default();
+        let mut answer = granted(body.into_bytes());
+        *answer.response.status_mut() =
+            http::StatusCode::from_u16(registered.status).unwrap_or(http::StatusCode::OK);
+        answer
+    })
 }
 
 /// RFC 9728 §3: the metadata of the API whose well-known path was asked.
@@ -52,6 +117,37 @@ pub(super) fn resource_metadata(identity: &Identity, request: &HouseRequest) -> 
     match identity.resource_metadata(&audience) {
         Some(document) => page::json(&document, "public, max-age=300"),
         None => page::refused(404, "ResourceUnknown", "There is no such resource."),
+    }
+}
+
+/// An answer or an error, with what the record should say.
+fn put<T>(
+    event: &'static str,
+    answered: Answered<T>,
+    granted: impl FnOnce(&T) -> HouseAnswer,
+) -> HouseAnswer {
+    let mut answer = match &answered.result {
+        Ok(result) => granted(result),
+        Err(error) => refused(event, error),
+    };
+    if let Some(nonce) = &answered.nonce {
+        // RFC 9449 §8: each answer may hand out the nonce for the next proof.
+        page::set(&mut answer.response, HeaderName::from_static("dpop-nonce"), nonce);
+    }
+    answer.event = event;
+    answer.caller = answered.caller;
+    answer.client = answered.client;
+    answer
+}
+
+fn document(document: &Document) -> HouseAnswer {
+    match document {
+        Document::Json(value) => granted(value.to_string().into_bytes()),
+        Document::Signed { media_type, text } => {
+            let mut answer = granted(text.clone().into_bytes());
+            page::set(&mut answer.response, header::CONTENT_TYPE, media_type);
+            answer
+        }
     }
 }
 

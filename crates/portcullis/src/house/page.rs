@@ -1,8 +1,11 @@
 //! Answers of our own pages: JSON, HTML under a strict policy, redirects, refusals.
 
 use askama::Template;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
+use portcullis_core::hash::sha256;
 use portcullis_gateway::house::{HouseAnswer, HouseRequest};
 
 /// The style sheet, part of the binary.
@@ -50,6 +53,22 @@ pub(super) fn html(status: u16, body: String, form_target: Option<&str>) -> http
     // Not `no-referrer`: under it browsers post our own forms with `Origin: null` (Fetch §3.2).
     set(&mut response, header::REFERRER_POLICY, "same-origin");
     set(&mut response, HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    response
+}
+
+/// The one script that there is: it submits the page's form.
+pub(super) const SUBMIT: &str = "document.forms[0].submit()";
+
+/// A page whose form posts itself to the client. Its script is allowed by hash (CSP Level 3 §8.4),
+/// and no other.
+pub(super) fn html_that_submits(body: String, form_target: &str) -> http::Response<Bytes> {
+    let mut response = html(200, body, Some(form_target));
+    let hash = STANDARD.encode(sha256(SUBMIT.as_bytes()));
+    let policy = format!(
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'sha256-{hash}'; \
+         form-action {form_target}; frame-ancestors 'none'; base-uri 'none'"
+    );
+    set(&mut response, header::CONTENT_SECURITY_POLICY, &policy);
     response
 }
 

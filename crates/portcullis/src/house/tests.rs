@@ -15,13 +15,18 @@ use portcullis_core::web::{Address, Origin};
 use portcullis_gateway::house::{HouseAnswer, HouseRequest};
 use portcullis_identity::login::Identity;
 use portcullis_identity::outcome::{
-    ConsentPage, CookieChange, Notice, Outcome, PasswordPage, Show,
+    ConsentPage, DeviceCodePage, FormPostPage, LogoutPage, CookieChange, Notice, Outcome, PasswordPage, Show,
 };
+use portcullis_core::jose::dpop::ProofDesk;
+use portcullis_gateway::fetch::{Fetcher, FetcherSettings};
+use portcullis_gateway::foreign::Foreign;
 use portcullis_identity::parts::Parts;
-use portcullis_identity::settings::{ApiTarget, Require, Settings, Throttles};
+use portcullis_identity::settings::{
+    ApiTarget, KEY_LIFE, Require, Settings, Throttles, TokenFormat,
+};
 use portcullis_store::database::Store;
 
-use super::{cookies, dispatch, login_pages, page, table};
+use super::{Site, cookies, dispatch, login_pages, page, table};
 
 const ISSUER: &str = "https://login.example";
 
@@ -37,6 +42,8 @@ fn request(page: &'static str) -> HouseRequest {
         ip: "192.0.2.1".parse().expect("an address"),
         request_id: "r_1".into(),
         token: None,
+        key: None,
+        certificate: None,
     }
 }
 
@@ -63,6 +70,8 @@ async fn world() -> (Identity, Store) {
             audience: "https://api.example/v1".into(),
             name: "payments".into(),
             scopes: Scopes::parse("payments:read").expect("scopes"),
+            format: TokenFormat::Jwt,
+            details: Vec::new(),
         }],
         require: Require::Everyone,
         attributes: Vec::new(),
@@ -72,7 +81,15 @@ async fn world() -> (Identity, Store) {
             address: limit(),
             otp: limit(),
         },
+        mtls: None,
+        issuers: Vec::new(),
+        documents: None,
+        registration: None,
+        detail_words: Default::default(),
+        key_life: KEY_LIFE,
     };
+    let fetch = Arc::new(Fetcher::new(FetcherSettings::default()).expect("a fetcher"));
+    let (frozen, proofs) = (clock.clone(), Arc::new(ProofDesk::new(&*entropy)));
     let parts = Parts {
         store: store.clone(),
         clock,
@@ -80,6 +97,9 @@ async fn world() -> (Identity, Store) {
         entropy,
         ring: vec![(1, Secret::new([7; 32]))],
         settings,
+        foreign: Arc::new(Foreign::new(fetch.clone(), frozen)),
+        fetch,
+        proofs,
     };
     (Identity::start(parts).await.expect("starts"), store)
 }
@@ -254,11 +274,42 @@ async fn the_issuer_never_comes_from_the_host() {
 fn cors_is_where_applications_call_and_never_on_a_page() {
     let issuer = Address::parse(ISSUER).expect("an issuer");
     let spa = Address::parse("https://app.example").expect("an origin").origin();
-    let table = table(&issuer, &[], &[spa]);
+    let table = table(&Site {
+        issuer: &issuer,
+        mtls: None,
+        registration: true,
+        apis: &[],
+        spa_origins: &[spa],
+    });
     let open: fn(&[Origin]) -> bool = |origins| !origins.is_empty();
     for line in table.values().flatten() {
-        let expected = ["token", "revoke", "jwks", "metadata"].contains(&line.page);
+        let expected = [
+            "token",
+            "par",
+            "device",
+            "revoke",
+            "introspect",
+            "userinfo",
+            "jwks",
+            "metadata",
+        ]
+        .contains(&line.page);
         assert_eq!(open(&line.cors), expected, "{}", line.page);
+    }
+}
+
+/// A consent page of hostile words.
+fn consent_of(words: &str) -> ConsentPage {
+    ConsentPage {
+        form_target: "com.app:".into(),
+        sealed: words.into(),
+        client: words.into(),
+        redirect_host: words.into(),
+        scopes: vec![(words.into(), words.into())],
+        details: vec![(words.into(), vec![(words.into(), words.into())])],
+        client_host: Some(words.into()),
+        device_place: None,
+        login: words.into(),
     }
 }
 
@@ -272,18 +323,35 @@ fn words_from_outside_are_escaped_in_every_page() {
         login: HOSTILE.into(),
         notice: Some(Notice::WrongPassword),
     };
-    let consent = ConsentPage {
-        form_target: "com.app:".into(),
-        sealed: HOSTILE.into(),
-        client: HOSTILE.into(),
-        redirect_host: HOSTILE.into(),
-        scopes: vec![(HOSTILE.into(), HOSTILE.into())],
-        login: HOSTILE.into(),
+    let consent = consent_of(HOSTILE);
+    let place = Some(HOSTILE.into());
+    let device = ConsentPage { device_place: place, ..consent_of(HOSTILE) };
+    let form_post = FormPostPage {
+        action: "https://app.example/cb".into(),
+        fields: vec![("state", HOSTILE.into())],
+        form_target: "https://app.example".into(),
     };
-    for show in [Show::Password(password), Show::Consent(consent)] {
+    let code = DeviceCodePage { user_code: HOSTILE.into(), notice: None };
+    let logout = LogoutPage {
+        sealed: HOSTILE.into(),
+        login: HOSTILE.into(),
+        client: Some(HOSTILE.into()),
+        form_target: None,
+    };
+    let pages = [
+        Show::Password(password),
+        Show::Consent(consent),
+        Show::Consent(device),
+        Show::FormPost(form_post),
+        Show::DeviceCode(code),
+        Show::Logout(logout),
+    ];
+    for show in pages {
         let answer = shown(show);
+        // The one script that there is stands alone, and its hash is in the policy.
+        let text = body(&answer).replace("<script>document.forms[0].submit()</script>", "");
         for raw in ["<script", "value=\"\">", "1)</"] {
-            assert!(!body(&answer).contains(raw), "{}", body(&answer));
+            assert!(!text.contains(raw), "{text}");
         }
         assert!(body(&answer).contains("alert(1)"), "it is shown, as text");
     }
@@ -297,6 +365,9 @@ fn a_page_stands_in_no_frame_and_its_form_may_reach_the_application() {
         client: "app".into(),
         redirect_host: "com.app:".into(),
         scopes: Vec::new(),
+        details: Vec::new(),
+        client_host: None,
+        device_place: None,
         login: "ada".into(),
     };
     let answer = shown(Show::Consent(page));

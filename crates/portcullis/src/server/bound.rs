@@ -14,6 +14,7 @@ pub(super) struct Bound {
     pub(super) health: SocketAddr,
     pub(super) metrics: SocketAddr,
     pub(super) data: PathBuf,
+    egress: Vec<ipnet::IpNet>,
 }
 
 impl Bound {
@@ -25,6 +26,7 @@ impl Bound {
             health: server.health,
             metrics: server.metrics,
             data: server.data.clone(),
+            egress: server.egress.clone(),
         }
     }
 
@@ -41,6 +43,7 @@ impl Bound {
             ("health", self.health != wanted.health),
             ("metrics", self.metrics != wanted.metrics),
             ("data", self.data != wanted.data),
+            ("egress", self.egress != wanted.egress),
         ];
         let moved: Vec<&str> =
             keys.into_iter().filter_map(|(key, moved)| moved.then_some(key)).collect();

@@ -11,10 +11,15 @@ use portcullis_core::client::{ClientRecord, ClientType};
 use portcullis_core::limit::Limit;
 use portcullis_core::scope::Scopes;
 use portcullis_core::web::{Address, Origin, Scheme};
+use portcullis_core::time::Timestamp;
+use portcullis_gateway::api_keys::{ApiKeys, LiveKey};
 use portcullis_gateway::snapshot::{ApiRoute, Reasons, Snapshot, Upstream};
+use portcullis_gateway::tls::clients::ClientCa;
 use portcullis_gateway::tls::{self, Certified};
 use portcullis_identity::login::Identity;
 use portcullis_identity::settings::{ApiTarget, Settings, Throttles};
+use portcullis_policy::compile::Rules;
+use portcullis_store::database::{Store, StoreFault};
 
 use crate::config::{self, Config, Tls};
 use crate::{house, local_ca};
@@ -31,6 +36,30 @@ pub(super) struct Stage<'s> {
     pub(super) identity: &'s Identity,
     /// The settings of the same file.
     pub(super) settings: &'s Settings,
+    /// The live API keys.
+    pub(super) api_keys: Arc<ApiKeys>,
+}
+
+/// The live API keys of the store, with the revocation sequence of the transaction that read them.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn api_keys(store: &Store, now: Timestamp) -> Result<Arc<ApiKeys>, StoreFault> {
+    let found = store.read(async move |tx| {
+        let rev = tx.revision().await?;
+        Ok::<_, StoreFault>((rev, tx.live_api_keys(now).await?))
+    });
+    let (rev, records) = found.await?;
+    let live = records.into_iter().map(|record| LiveKey {
+        id: record.id,
+        client: record.client,
+        scopes: record.scopes,
+        // Written by us, after it was read as a network.
+        from: record.from.iter().filter_map(|network| network.parse().ok()).collect(),
+        expires: record.expires,
+        rev,
+    });
+    Ok(Arc::new(ApiKeys::new(live)))
 }
 
 /// The settings in force.
@@ -57,21 +86,47 @@ pub(super) fn snapshot(
     for api in &config.apis {
         apis.insert(api.name.clone(), Arc::new(route(api)?));
     }
+    let mtls = config.identity.mtls.as_ref();
     let mut authorities: Vec<Box<str>> = vec![issuer.authority().into()];
     authorities.extend(addresses.iter().map(|at| at.authority().into()));
+    authorities.extend(mtls.map(|mtls| mtls.at.authority().into()));
+    let mut certificate_hosts = certificate_hosts(&config.rules);
+    certificate_hosts.extend(mtls.map(|mtls| mtls.at.host().into()));
+    let site = house::Site {
+        issuer: &issuer,
+        mtls: mtls.map(|mtls| &mtls.at),
+        registration: config.identity.registration.is_some(),
+        apis: &addresses,
+        spa_origins: &spa,
+    };
+    let ca = mtls.and_then(|mtls| mtls.ca_pem.as_deref());
+    let client_ca = ca.map(|pem| ClientCa::read(pem).map(Arc::new)).transpose()?;
     Ok(Snapshot {
         generation,
-        rules: config.rules,
+        rules: Arc::new(config.rules),
         issuer: issuer.to_string().into(),
         keys: stage.identity.keyring().access_keys().as_ref().clone(),
         passport: stage.identity.keyring().passport_key(),
         apis,
-        house: house::table(&issuer, &addresses, &spa),
+        house: house::table(&site),
         limits,
         authorities,
         trust_proxies: config.server.trust_proxies,
         reasons,
+        issuers: config.issuers,
+        api_keys: stage.api_keys.clone(),
+        certificate_hosts,
+        client_ca,
     })
+}
+
+/// The hosts at which an operation takes a token that is bound by a certificate.
+fn certificate_hosts(rules: &Rules) -> Vec<Box<str>> {
+    let asking = rules.operations().filter(|operation| operation.asks_certificate);
+    let mut hosts: Vec<Box<str>> = asking.map(|operation| operation.at.host().into()).collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
 }
 
 fn route(api: &config::Api) -> anyhow::Result<ApiRoute> {
@@ -134,6 +189,12 @@ pub(super) fn settings(config: &Config, stored: Vec<ClientRecord>) -> anyhow::Re
         require: config.identity.require.clone(),
         attributes: config.identity.attributes.iter().map(|(name, _)| name.clone()).collect(),
         throttles: throttles(config),
+        mtls: config.identity.mtls.as_ref().map(|mtls| mtls.at.clone()),
+        issuers: config.issuers.clone(),
+        documents: config.identity.documents.clone(),
+        registration: config.identity.registration.clone(),
+        detail_words: config.identity.detail_words.clone(),
+        key_life: config.identity.key_life,
     })
 }
 
@@ -145,6 +206,8 @@ fn target(config: &Config, api: &config::Api) -> ApiTarget {
         audience: api.at.to_string().into(),
         name: api.name.to_string(),
         scopes: Scopes::parse(&words.join(" ")).unwrap_or_default(),
+        format: api.tokens,
+        details: api.details.clone(),
     }
 }
 

@@ -7,6 +7,7 @@ mod compose;
 mod dev;
 mod health;
 mod watch;
+mod chores;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,11 +17,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use portcullis_core::entropy::Entropy;
+use portcullis_core::fetch::Fetch;
 use portcullis_core::hash::TableKey;
+use portcullis_core::jose::dpop::ProofDesk;
 use portcullis_core::limit::{Counters, DEFAULT_SLOTS, LocalCounters};
 use portcullis_core::revocation::{RevocationKind, Revoked};
 use portcullis_core::time::{Clock, Timestamp};
+use portcullis_gateway::api_keys::KeyUses;
+use portcullis_gateway::fetch::{Fetcher, FetcherSettings};
+use portcullis_gateway::foreign::Foreign;
 use portcullis_gateway::journey::Gateway;
 use portcullis_gateway::listen::{Listeners, Running};
 use portcullis_gateway::record::Figures;
@@ -113,14 +120,26 @@ impl Server {
         control.block_on(admin::mark_dev(&store, start.purpose))?;
         let key = TableKey::mint(&*start.entropy);
         let counters = Arc::new(LocalCounters::new(key, DEFAULT_SLOTS));
-        let identity = Arc::new(control.block_on(identity(&config, &start, &store, &counters))?);
+        // Before the fetcher, which trusts the local CA that this may make.
+        let certified = compose::certified(&config.server)?;
+        let proofs = Arc::new(ProofDesk::new(&*start.entropy));
+        let fetch = fetcher(&config, start.purpose)?;
+        let foreign = Arc::new(Foreign::new(fetch.clone(), start.clock.clone()));
+        let outside = Outside {
+            fetch,
+            foreign: foreign.clone(),
+            proofs: proofs.clone(),
+            revoked: revoked.clone(),
+        };
+        let identity =
+            Arc::new(control.block_on(identity(&config, &start, (&store, &counters), outside))?);
         let portal = Portal {
             identity: identity.clone(),
             store: store.clone(),
             control: control.handle().clone(),
         };
         let (records, journal) = journal::start(start.records, start.form);
-        let (tls, certificates) = tls::server_config(compose::certified(&config.server)?)?;
+        let (tls, certificates) = tls::server_config(certified)?;
         let listeners = Listeners {
             tls: config.server.listen.clone(),
             plain: config.server.plain.clone(),
@@ -132,7 +151,8 @@ impl Server {
         let (watched, facts) = (config.watched.clone(), Arc::new(admin::Facts::of(&config)));
         let reasons = reasons(start.purpose);
         let settings = compose::current(&identity);
-        let stage = compose::Stage { identity: &identity, settings: &settings };
+        let api_keys = control.block_on(compose::api_keys(&store, start.clock.now()))?;
+        let stage = compose::Stage { identity: &identity, settings: &settings, api_keys };
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(compose::snapshot(config, &stage, 1, reasons)?),
             counters: counters.clone(),
@@ -142,6 +162,10 @@ impl Server {
             clock: start.clock.clone(),
             entropy: start.entropy,
             figures: Figures::default(),
+            proofs,
+            sealer: identity.sealer().clone(),
+            foreign,
+            key_uses: KeyUses::default(),
         });
         let running = listen::start(gateway.clone(), listeners)?;
         let live = Arc::new(Live {
@@ -165,6 +189,7 @@ impl Server {
         });
         control.block_on(admin::socket::serve(live.clone(), &data))?;
         watch::start(&live)?;
+        control.spawn(chores::run(live.clone()));
         // Last: whoever is told `ready` may change the file or send a command at once.
         control.block_on(health::serve(live.clone(), bound.health, bound.metrics))?;
         Ok(Server { identity, store, live, running, control, journal })
@@ -254,6 +279,20 @@ impl Live {
         }
     }
 
+    /// Gives the gateway the signing keys that identity holds now. The rest of the snapshot stays, so
+    /// that a bad file on disk keeps no key from being rotated.
+    fn take_keys(&self) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.gateway.snapshot.load_full();
+        let keyring = self.identity.keyring();
+        self.gateway.snapshot.store(Arc::new(Snapshot {
+            generation: before.generation + 1,
+            keys: keyring.access_keys().as_ref().clone(),
+            passport: keyring.passport_key(),
+            ..before.as_ref().clone()
+        }));
+    }
+
     /// Since when the file on disk is refused, and why.
     pub(crate) fn refused(&self) -> Option<(Timestamp, String)> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -269,7 +308,9 @@ impl Live {
         let before = self.gateway.snapshot.load_full();
         let stored = self.control.block_on(admin::stored_clients(&self.store)).map_err(said)?;
         let settings = compose::settings(&config, stored).map_err(said)?;
-        let stage = compose::Stage { identity: &self.identity, settings: &settings };
+        let api_keys = self.control.block_on(compose::api_keys(&self.store, self.clock.now()));
+        let api_keys = api_keys.map_err(|fault| said(fault.into()))?;
+        let stage = compose::Stage { identity: &self.identity, settings: &settings, api_keys };
         let next = compose::snapshot(config, &stage, before.generation + 1, before.reasons)
             .map_err(said)?;
         let sound = Sound::judge(certified).map_err(|fault| FileRefused(fault.to_string()))?;
@@ -362,11 +403,33 @@ fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("the control runtime cannot start")
 }
 
+/// What identity shares with the gateway, and what reaches out.
+struct Outside {
+    fetch: Arc<dyn Fetch>,
+    foreign: Arc<Foreign>,
+    proofs: Arc<ProofDesk>,
+    revoked: Arc<Revoked>,
+}
+
+/// The one guarded fetcher. Our own local CA is trusted too; on a laptop everything is loopback.
+fn fetcher(config: &Config, purpose: Purpose) -> anyhow::Result<Arc<dyn Fetch>> {
+    let mut egress = config.server.egress.clone();
+    if purpose == Purpose::Dev {
+        let loopback = ["127.0.0.0/8", "::1/128"];
+        egress.extend(loopback.iter().filter_map(|network| network.parse::<IpNet>().ok()));
+    }
+    let extra_roots = match config.server.tls {
+        config::Tls::Local => std::fs::read(config.server.data.join("ca.pem")).ok(),
+        config::Tls::Files { .. } => None,
+    };
+    Ok(Arc::new(Fetcher::new(FetcherSettings { egress, extra_roots })?))
+}
+
 async fn identity(
     config: &Config,
     start: &Start,
-    store: &Store,
-    counters: &Arc<LocalCounters>,
+    (store, counters): (&Store, &Arc<LocalCounters>),
+    outside: Outside,
 ) -> anyhow::Result<Identity> {
     let key = files::key_encryption_key(&config.server.data.join("kek"), &*start.entropy)?;
     let counters: Arc<dyn Counters> = counters.clone();
@@ -378,6 +441,10 @@ async fn identity(
         counters,
         ring: vec![(1, key)],
         settings,
+        fetch: outside.fetch,
+        foreign: outside.foreign,
+        proofs: outside.proofs,
+        revoked: outside.revoked,
     };
     Ok(Identity::start(parts).await?)
 }

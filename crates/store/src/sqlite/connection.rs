@@ -17,7 +17,7 @@ use crate::row::{Row, Value};
 pub(crate) const MAX_ROWS: usize = 10_000;
 
 /// Statements kept prepared: all that the crate has.
-const STATEMENTS: usize = 128;
+const STATEMENTS: usize = 192;
 
 /// The journal is cut back to this after a checkpoint, so that one burst does not keep the disk.
 const JOURNAL_LIMIT: i64 = 16 * 1024 * 1024;
@@ -26,9 +26,9 @@ const JOURNAL_LIMIT: i64 = 16 * 1024 * 1024;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Names of parameters, in their order.
-const PARAMETERS: [&str; 16] = [
+const PARAMETERS: [&str; 20] = [
     "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14", "$15",
-    "$16",
+    "$16", "$17", "$18", "$19", "$20",
 ];
 
 /// Opens the file for the one who writes; settings that could change it come later, in

@@ -3,26 +3,15 @@
 
 use super::TokenFault::*;
 use super::*;
-use crate::jose::algorithm::Algorithm;
 use crate::jose::base64url::encode;
+use crate::jose::forging::{Rsa, forge, header, key, payload, set};
 use crate::jose::jwk::Jwk;
-use crate::jose::sign::SigningKey;
 use serde_json::json;
 
 const ISSUER: &str = "https://login.example";
 const API: &str = "https://api.example/v1";
 const NOW: i64 = 1_800_000_000;
 
-/// The claims of a good token with some members changed (raw JSON) or, at `None`, left out.
-fn payload(good: &[(&str, String)], changed: &[(&str, Option<&str>)]) -> String {
-    let mut members: Vec<_> = good.iter().map(|(n, v)| (*n, Some(v.as_str()))).collect();
-    for change in changed {
-        members.retain(|(name, _)| *name != change.0);
-        members.push(*change);
-    }
-    let written = members.iter().filter_map(|(n, v)| v.map(|v| format!("\"{n}\":{v}")));
-    format!("{{{}}}", written.collect::<Vec<_>>().join(","))
-}
 fn access(changed: &[(&str, Option<&str>)]) -> String {
     let good = [
         ("iss", format!("\"{ISSUER}\"")),
@@ -47,22 +36,6 @@ fn assertion(changed: &[(&str, Option<&str>)]) -> String {
         ("jti", "\"once\"".into()),
     ];
     payload(&good, changed)
-}
-/// Signs any header and payload, as no honest caller would.
-fn forge(key: &SigningKey, header: &str, payload: &str) -> String {
-    let signed = format!("{}.{}", encode(header.as_bytes()), encode(payload.as_bytes()));
-    let signature = encode(key.signature(signed.as_bytes()).as_ref());
-    format!("{signed}.{signature}")
-}
-fn header(key: &SigningKey, typ: &str) -> String {
-    let (alg, kid) = (key.algorithm().name(), key.kid());
-    format!(r#"{{"alg":"{alg}","kid":"{kid}","typ":"{typ}"}}"#)
-}
-fn key(algorithm: Algorithm) -> SigningKey {
-    SigningKey::generate(algorithm).expect("a key")
-}
-fn set(keys: &[&SigningKey]) -> JwkSet {
-    JwkSet::new(keys.iter().map(|key| key.public()).collect())
 }
 fn verify(token: &str, keys: &JwkSet) -> Result<Verified<AccessClaims>, TokenFault> {
     access_token(token, keys, ISSUER, Some(API), Timestamp::from_unix(NOW))
@@ -420,32 +393,70 @@ fn each_assertion_rule_refuses_by_itself() {
     assert_eq!(asserted(&stranger, &set(&[&key])).err(), Some(SignatureWrong));
 }
 
-/// An RSA key, which the product verifies with and never mints with.
-struct Rsa(aws_lc_rs::rsa::KeyPair);
+#[test]
+fn an_assertion_by_rsa_passes_with_ps256_alone() {
+    let rsa = Rsa::new();
+    // FAPI 2.0 §5.4.1
+    for (alg, expected) in [("PS256", None), ("RS256", Some(AlgorithmNotAccepted))] {
+        let keys = JwkSet::new(vec![Jwk::from_json(&rsa.jwk(alg)).expect("a key")]);
+        let header = format!(r#"{{"alg":"{alg}","kid":"r"}}"#);
+        let token = rsa.forge(alg, &header, &assertion(&[]));
+        assert_eq!(asserted(&token, &keys).err(), expected, "{alg}");
+    }
+}
 
-impl Rsa {
-    fn new() -> Self {
-        Rsa(aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).expect("a key"))
+fn identity(changed: &[(&str, Option<&str>)]) -> String {
+    let good = [
+        ("iss", format!("\"{ISSUER}\"")),
+        ("sub", "\"u_alice\"".into()),
+        ("aud", "\"app\"".into()),
+        // Long over: a hint may be (RP-Initiated Logout §2).
+        ("exp", (NOW - 86_400).to_string()),
+        ("iat", (NOW - 90_000).to_string()),
+        ("auth_time", (NOW - 90_000).to_string()),
+        ("acr", "\"aal1\"".into()),
+        ("amr", "[\"pwd\"]".into()),
+        ("sid", "\"s_1\"".into()),
+    ];
+    payload(&good, changed)
+}
+
+#[test]
+fn a_hint_that_has_expired_still_says_who_was_logged_in() {
+    let (key, retired) = (key(Algorithm::Es256), key(Algorithm::Es256));
+    let keys = set(&[&key, &retired]);
+    for key in [&key, &retired] {
+        let hint = forge(key, &header(key, "JWT"), &identity(&[]));
+        let verified = id_token_hint(&hint, &keys, ISSUER).expect("verified");
+        assert_eq!(verified.claims().sub, "u_alice");
+        assert_eq!(verified.claims().sid.as_str(), "s_1");
     }
-    fn public_der(&self) -> &[u8] {
-        aws_lc_rs::signature::KeyPair::public_key(&self.0).as_ref()
+}
+
+#[test]
+fn each_hint_rule_refuses_by_itself() {
+    let (key, stranger) = (key(Algorithm::Es256), key(Algorithm::Es256));
+    let keys = set(&[&key]);
+    let hint = |typ: &str, changed: &[(&str, Option<&str>)]| {
+        id_token_hint(&forge(&key, &header(&key, typ), &identity(changed)), &keys, ISSUER).err()
+    };
+    for typ in ["at+jwt", "logout+jwt", "pc-id+jwt", "dpop+jwt", ""] {
+        assert_eq!(hint(typ, &[]), Some(TypeWrong), "{typ}");
     }
-    fn n(&self) -> Vec<u8> {
-        // RFC 8017 A.1.1: SEQUENCE { INTEGER n, INTEGER e }, four bytes of head, five of n's.
-        self.public_der()[9..265].to_vec()
+    let table: &[(&str, Option<&str>, TokenFault)] = &[
+        ("iss", Some("\"https://login.example/\""), IssuerWrong),
+        ("iss", Some("\"https://evil.example\""), IssuerWrong),
+        ("iss", None, ClaimMalformed),
+        ("sub", None, ClaimMalformed),
+        ("aud", Some("[\"app\"]"), ClaimMalformed),
+        ("sid", None, ClaimMalformed),
+        ("sid", Some("\"u_alice\""), ClaimMalformed),
+    ];
+    for (name, value, expected) in table {
+        assert_eq!(hint("JWT", &[(name, *value)]), Some(*expected), "{name}: {value:?}");
     }
-    fn jwk(&self, alg: &str) -> serde_json::Value {
-        json!({ "kty": "RSA", "n": encode(&self.n()), "e": "AQAB", "alg": alg, "kid": "r" })
-    }
-    fn token(&self, alg: &str, payload: &str) -> String {
-        use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding};
-        let header = format!(r#"{{"alg":"{alg}","kid":"r","typ":"at+jwt"}}"#);
-        let signed = format!("{}.{}", encode(header.as_bytes()), encode(payload.as_bytes()));
-        let padding: &'static dyn RsaEncoding =
-            if alg == "RS256" { &RSA_PKCS1_SHA256 } else { &RSA_PSS_SHA256 };
-        let mut signature = vec![0; self.0.public_modulus_len()];
-        let random = aws_lc_rs::rand::SystemRandom::new();
-        self.0.sign(padding, &random, signed.as_bytes(), &mut signature).expect("signed");
-        format!("{signed}.{}", encode(&signature))
-    }
+    let forged = forge(&stranger, &header(&key, "JWT"), &identity(&[]));
+    assert_eq!(id_token_hint(&forged, &keys, ISSUER).err(), Some(SignatureWrong));
+    let unsigned = forge(&key, &header(&key, "JWT").replace("ES256", "none"), &identity(&[]));
+    assert_eq!(id_token_hint(&unsigned, &keys, ISSUER).err(), Some(AlgorithmNotAccepted));
 }

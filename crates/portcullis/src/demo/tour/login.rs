@@ -39,8 +39,14 @@ pub(super) async fn password_alone_gets_nothing(show: &mut Show<'_>) -> anyhow::
     Ok(())
 }
 
-/// A whole login of Alice; her access token.
-pub(super) async fn whole(show: &mut Show<'_>) -> anyhow::Result<String> {
+/// What a login came to.
+pub(super) struct Tokens {
+    pub(super) access: String,
+    pub(super) refresh: String,
+}
+
+/// A whole login of Alice; her tokens.
+pub(super) async fn whole(show: &mut Show<'_>) -> anyhow::Result<Tokens> {
     show.client.forget_cookie("__Host-pc-session");
     // Each one-time password counts once: be in a step that no earlier login used.
     show.stage.clock.advance(Duration::from_secs(STEP_SECONDS * 2));
@@ -78,7 +84,7 @@ pub(super) async fn whole(show: &mut Show<'_>) -> anyhow::Result<String> {
     redeem(show, &location, &verifier).await
 }
 
-async fn redeem(show: &mut Show<'_>, location: &str, verifier: &str) -> anyhow::Result<String> {
+async fn redeem(show: &mut Show<'_>, location: &str, verifier: &str) -> anyhow::Result<Tokens> {
     let query = location.split_once('?').map(|(_, query)| query).unwrap_or_default();
     let parameters = Parameters::parse(query.as_bytes())?;
     let code = parameters.value("code").context("no code came back")?;
@@ -93,7 +99,8 @@ async fn redeem(show: &mut Show<'_>, location: &str, verifier: &str) -> anyhow::
     let url = show.stage.place.token_url();
     let answer = show.client.post(&url, &[], &form).await?;
     show.step("the code for a token", "POST /oauth/token", &answer, Expect::status(200)).await;
-    token_of(&answer)
+    let access = text_of(&answer, "access_token")?;
+    Ok(Tokens { access, refresh: text_of(&answer, "refresh_token")? })
 }
 
 /// A service's token by `private_key_jwt` (RFC 7523 §2.2).
@@ -107,8 +114,8 @@ pub(super) async fn service_token(show: &mut Show<'_>, service: &str) -> anyhow:
         ("client_assertion", assertion.expose().as_str()),
     ];
     let answer = show.client.post(&show.stage.place.token_url(), &[], &form).await?;
-    show.step("a token for the ledger", "POST /oauth/token", &answer, Expect::status(200)).await;
-    token_of(&answer)
+    show.step("a token for the auditor", "POST /oauth/token", &answer, Expect::status(200)).await;
+    text_of(&answer, "access_token")
 }
 
 /// Opens the login page.
@@ -155,10 +162,11 @@ pub(super) fn alice_password(show: &Show<'_>) -> String {
     show.stage.people.first().map(|alice| alice.password.clone()).unwrap_or_default()
 }
 
-fn token_of(answer: &Answer) -> anyhow::Result<String> {
+/// A text of an answer's document.
+pub(super) fn text_of(answer: &Answer, name: &str) -> anyhow::Result<String> {
     let document = answer.json();
-    let token = document.get("access_token").and_then(|token| token.as_str());
-    token.map(str::to_owned).with_context(|| format!("no token came: {}", answer.text()))
+    let text = document.get(name).and_then(|text| text.as_str());
+    text.map(str::to_owned).with_context(|| format!("no {name} came: {}", answer.text()))
 }
 
 /// The form's hidden field, as a browser would send it back.

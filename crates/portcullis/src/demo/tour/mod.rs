@@ -3,6 +3,7 @@
 
 mod attempts;
 mod login;
+mod services;
 mod show;
 
 use std::time::Duration;
@@ -52,7 +53,8 @@ async fn nobody_and_anybody(show: &mut Show<'_>) -> anyhow::Result<()> {
 async fn people(show: &mut Show<'_>) -> anyhow::Result<String> {
     show.chapter("A person: code, PKCE, password, one-time password");
     login::password_alone_gets_nothing(show).await?;
-    let token = login::whole(show).await?;
+    let tokens = login::whole(show).await?;
+    let token = tokens.access.clone();
     let api = show.stage.place.api.clone();
     let bearer = format!("Bearer {token}");
     let fields = [("authorization", bearer.as_str())];
@@ -60,21 +62,17 @@ async fn people(show: &mut Show<'_>) -> anyhow::Result<String> {
     show.step("her own account", "GET /v1/accounts/acc-alice", &answer, Expect::status(200)).await;
     let answer = show.client.get(&format!("{api}/accounts/acc-bob"), &fields).await?;
     show.step("another's account", "GET /v1/accounts/acc-bob", &answer, Expect::status(403)).await;
-    Ok(token)
+    show.stage.clock.advance(Duration::from_secs(61));
+    services::refreshed(show, &tokens).await?;
+    show.stage.clock.advance(Duration::from_secs(61));
+    Ok(login::whole(show).await?.access)
 }
 
 async fn services(show: &mut Show<'_>) -> anyhow::Result<()> {
-    show.chapter("A service: client credentials, private_key_jwt");
-    let token = login::service_token(show, "ledger").await?;
-    let url = format!("{}/settlements", show.stage.place.api);
-    let bearer = format!("Bearer {token}");
-    let fields = [("authorization", bearer.as_str())];
-    let answer = show.client.post(&url, &fields, &[]).await?;
-    show.step("the ledger settles", "POST /v1/settlements", &answer, Expect::status(200)).await;
-    let answer = show.client.get(&url, &fields).await?;
-    let short = Expect::status(403).field("www-authenticate", "insufficient_scope");
-    show.step("the ledger reads, without the scope", "GET /v1/settlements", &answer, short).await;
-    Ok(())
+    show.chapter("Services: keys, bound tokens, an exception with a date, an API key");
+    services::bound(show).await?;
+    services::waived(show).await?;
+    services::key(show).await
 }
 
 async fn forgeries(show: &mut Show<'_>, token: &str) -> anyhow::Result<()> {
@@ -102,7 +100,7 @@ async fn floods(show: &mut Show<'_>) -> anyhow::Result<()> {
 async fn endings(show: &mut Show<'_>, _expired: &str) -> anyhow::Result<()> {
     show.chapter("Revocation and reload");
     show.stage.clock.advance(Duration::from_secs(60));
-    let token = login::whole(show).await?;
+    let token = login::whole(show).await?.access;
     let url = format!("{}/accounts/acc-alice", show.stage.place.api);
     let bearer = format!("Bearer {token}");
     let fields = [("authorization", bearer.as_str())];

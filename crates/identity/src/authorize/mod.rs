@@ -5,6 +5,9 @@
 //! and redirect are proven an error is a page; afterwards it goes to the client. Who the user is
 //! and what was granted is not looked at here.
 
+pub(crate) mod par;
+pub(crate) mod device;
+
 use std::sync::Arc;
 
 use portcullis_core::client::{ClientRecord, ClientType};
@@ -166,7 +169,7 @@ fn prove_redirect(
     let native = match client.kind {
         // RFC 8252 §7.3: the port of a loopback address varies, for native apps alone.
         ClientType::Native => Native::Yes,
-        ClientType::Spa | ClientType::Web | ClientType::Service => Native::No,
+        ClientType::Spa | ClientType::Web | ClientType::Service | ClientType::Device => Native::No,
     };
     if !client.uses_codes() {
         return Err(page("ClientWithoutCodes", "The app that sent you here cannot sign you in."));

@@ -1,0 +1,36 @@
+//! What the server does by itself every few seconds: lets identity rotate its keys and send its logout
+//! tokens, gives the gateway new keys, and writes down when API keys were used.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis_identity::maintenance::Ticked;
+use portcullis_store::database::StoreFault;
+
+use super::Live;
+
+/// The pause between two rounds.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Goes round until the end begins.
+pub(super) async fn run(live: Arc<Live>) {
+    while !live.is_draining() {
+        tokio::time::sleep(PAUSE).await;
+        round(&live).await;
+    }
+}
+
+async fn round(live: &Arc<Live>) {
+    let uses = live.gateway.key_uses.take();
+    if !uses.is_empty() {
+        let noted: Result<(), StoreFault> =
+            live.store.transact(async move |tx| tx.note_api_key_uses(&uses).await).await;
+        if let Err(fault) = noted {
+            tracing::warn!(%fault, "the last use of API keys was not written down");
+        }
+    }
+    match live.identity.tick().await {
+        Ticked::Quiet => {}
+        Ticked::KeysChanged => live.take_keys(),
+    }
+}
