@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderValue;
+use portcullis_core::hash::sha256;
 use portcullis_core::id::MAX_ID;
 use portcullis_core::limit::{
     Bucket, Charge, Counters, Limit, Per, Rate, limit_field, policy_field,
@@ -325,7 +326,11 @@ impl Subject {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
+    /// Another issuer's subjects may be longer than ours: cut off, two of them could be one.
     fn of(parts: &[u8]) -> Self {
+        if parts.len() > MAX_ID {
+            return Subject::of(&sha256(parts));
+        }
         let mut bytes = [0; MAX_ID];
         let len = parts.len().min(MAX_ID);
         if let (Some(to), Some(from)) = (bytes.get_mut(..len), parts.get(..len)) {

@@ -250,7 +250,8 @@ mod tests {
         })
         .await;
         with_ada(&world).await;
-        let (five, seven) = (json!({"type": "payment", "n": 5}), json!({"type": "payment", "n": 7}));
+        let (five, seven) =
+            (json!({"type": "payment", "n": 5}), json!({"type": "payment", "n": 7}));
         let account = json!({"type": "account"});
         let agreed = vec![five.clone(), seven.clone(), account.clone()];
         let code = sealed(&world, |code| code.details = agreed);
@@ -265,9 +266,9 @@ mod tests {
         assert_eq!(refused_as(&answered), expected);
         let answer = ok(asking(json!([seven, account])).await);
         // A type that the client is no longer registered for is not given.
-        assert_eq!(answer.authorization_details, [seven.clone()]);
+        assert_eq!(json!(answer.authorization_details), json!([seven]));
         let claims = world.claims(&answer.access_token).expect("lives");
-        assert_eq!(claims.authorization_details, [seven.clone()]);
+        assert_eq!(json!(claims.authorization_details), json!([seven]));
         // The grant is whole.
         let token = answer.refresh_token.expect("may refresh");
         let answer = ok(refreshed(&world, &token).await);

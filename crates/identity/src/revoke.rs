@@ -29,7 +29,9 @@ pub(crate) async fn answer(
     let named = named(authorization, form);
     let claim = match client_auth::authenticate(desk, authorization, form, presented).await {
         Ok(claim) => claim,
-        Err(error) => return Answered { result: Err(error), caller: None, client: named, nonce: None },
+        Err(error) => {
+            return Answered { result: Err(error), caller: None, client: named, nonce: None };
+        }
     };
     let client = Some(claim.client().id.to_string());
     let (result, caller) = match doomed(desk, &claim, form) {
@@ -108,11 +110,7 @@ async fn revoke(
 
 /// RFC 7009 §2.1: a refresh token is revoked with all access tokens of its grant. Also an old one
 /// of the family will do: whoever holds it held them all. Returns whose it was.
-async fn end(
-    desk: &Desk,
-    claim: Claim,
-    gid: Id<id::Grant>,
-) -> Result<Option<String>, OauthError> {
+async fn end(desk: &Desk, claim: Claim, gid: Id<id::Grant>) -> Result<Option<String>, OauthError> {
     let at = desk.clone();
     let work = async move |tx: &Tx| -> Result<Result<Option<String>, OauthError>, Aborted> {
         let client = match claim.proven(tx, &at).await? {

@@ -2,15 +2,19 @@
 //! upstream on a socket of its own; only the house, the clock and the network card are stand-ins.
 
 mod bodies;
+mod bound;
 mod credentials;
 mod doors;
 mod fields;
 mod hostile;
+mod keys;
 mod http2;
 mod limits;
+mod others;
 mod paced;
 mod upstream;
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -27,6 +31,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use portcullis_core::audit::{Record, Records};
+use portcullis_core::certificate::ClientCertificate;
 use portcullis_core::entropy::SeededEntropy;
 use portcullis_core::fault::{Place, Placed};
 use portcullis_core::fetch::{Fetch, FetchFault, FetchRequest, Fetching};
@@ -71,6 +76,8 @@ pub(crate) struct Trial {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) worker: Rc<Worker>,
     serials: AtomicU64,
+    /// What the next connections show.
+    pub(crate) certificate: RefCell<Option<Arc<ClientCertificate>>>,
 }
 
 /// Runs a trial on a worker's kind of runtime.
@@ -92,6 +99,7 @@ pub(crate) struct Setup {
     pub(crate) reasons: Reasons,
     pub(crate) sockets: Option<Vec<SocketAddr>>,
     pub(crate) connect_timeout: Duration,
+    pub(crate) network: Arc<dyn Fetch>,
 }
 
 impl Default for Setup {
@@ -107,6 +115,7 @@ impl Default for Setup {
             reasons: Reasons::Recorded,
             sockets: None,
             connect_timeout: Duration::from_secs(1),
+            network: Arc::new(Nobody),
         }
     }
 }
@@ -136,7 +145,7 @@ impl Setup {
             revoked: revoked.clone(),
             proofs: Arc::new(ProofDesk::new(&SeededEntropy::new(7))),
             sealer: Arc::new(Sealer::new(vec![(1, Secret::new([7; 32]))], ISSUER)),
-            foreign: Arc::new(Foreign::new(Arc::new(Nobody), clock.clone())),
+            foreign: Arc::new(Foreign::new(self.network.clone(), clock.clone())),
             key_uses: KeyUses::default(),
             house: house.clone(),
             records: records.clone(),
@@ -146,7 +155,19 @@ impl Setup {
         });
         let worker = Rc::new(Worker::new(gateway.clone()));
         let serials = AtomicU64::new(1);
-        Trial { clock, key, passport, records, house, revoked, gateway, worker, serials }
+        let certificate = RefCell::default();
+        Trial {
+            clock,
+            key,
+            passport,
+            records,
+            house,
+            revoked,
+            gateway,
+            worker,
+            serials,
+            certificate,
+        }
     }
 
     fn snapshot(
@@ -254,6 +275,20 @@ fn rules(limits: &[(&str, &str)]) -> Rules {
             scope(t, "payments:read");
             t.audit = Some(placed("full".into()));
         }),
+        line(11, "GET /bound", &|t| {
+            allow(t, "user");
+            t.bound = Some(placed("dpop or mtls".into()));
+        }),
+        line(12, "GET /keyed", &|t| {
+            allow(t, "service");
+            scope(t, "payments:read");
+            t.accept = Some(placed("key".into()));
+        }),
+        line(13, "GET /relayed", &|t| {
+            allow(t, "user");
+            t.via = vec![placed("service:agent".into())];
+        }),
+        line(14, "GET /admin", &|t| allow(t, "role:admin")),
         line(8, "POST /slow", &|t| {
             allow(t, "user");
             t.timeout = Some(placed("300ms".into()));
@@ -266,7 +301,8 @@ fn rules(limits: &[(&str, &str)]) -> Rules {
         lines,
     };
     let vocabulary = Vocabulary {
-        services: vec!["ledger".into()],
+        roles: vec!["admin".into()],
+        services: vec!["ledger".into(), "agent".into()],
         scopes: vec!["payments:read".into(), "payments:settle".into()],
         limits: limits
             .iter()
@@ -371,23 +407,12 @@ pub(crate) type Client = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 impl Trial {
     /// Opens a connection over which HTTP is really spoken.
     pub(crate) async fn connect(&self, from: &str, wire: Wire) -> Client {
-        let io = self.accept(from, wire);
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
-        tokio::task::spawn_local(connection);
-        sender
+        greet(self.accept(from, wire)).await
     }
 
     /// The client's end of a connection that the worker serves.
     pub(crate) fn accept(&self, from: &str, wire: Wire) -> tokio::io::DuplexStream {
-        let (mine, theirs) = tokio::io::duplex(64 * 1024);
-        let service = self.service_at(from, wire);
-        tokio::task::spawn_local(async move {
-            // The listener's own settings: some of them would break what is tried here.
-            let server = crate::listen::http1();
-            server.serve_connection(TokioIo::new(theirs), service).await.ok();
-        });
-        mine
+        serve(self.service_at(from, wire))
     }
 
     /// What a listener does with the requests of one connection.
@@ -401,14 +426,29 @@ impl Trial {
         Error = Infallible,
         Future: 'static,
     > + use<> {
-        let (worker, clock) = (self.worker.clone(), self.clock.clone());
+        self.service_of(self.worker.clone(), from, wire)
+    }
+
+    /// The same with another worker of the gateway.
+    pub(crate) fn service_of(
+        &self,
+        worker: Rc<Worker>,
+        from: &str,
+        wire: Wire,
+    ) -> impl hyper::service::Service<
+        Request<Incoming>,
+        Response = Answer,
+        Error = Infallible,
+        Future: 'static,
+    > + use<> {
+        let clock = self.clock.clone();
         let ip: IpAddr = from.parse().unwrap();
         let connection = Arc::new(Connection {
             peer: SocketAddr::new(ip, 40_000),
             sni: None,
             port: 443,
             serial: self.serials.fetch_add(1, Ordering::Relaxed),
-            certificate: None,
+            certificate: self.certificate.borrow().clone(),
         });
         service_fn(move |request| {
             static SERIALS: AtomicU64 = AtomicU64::new(1);
@@ -484,6 +524,48 @@ impl Trial {
     pub(crate) fn token(&self, claims: &AccessClaims) -> String {
         self.key.sign("at+jwt", claims)
     }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        portcullis_core::time::Clock::now(self.clock.as_ref())
+    }
+
+    /// Puts the next generation in force.
+    pub(crate) fn reload(&self, edit: impl FnOnce(&mut Snapshot)) {
+        let mut next = Snapshot::clone(&self.gateway.snapshot.load());
+        next.generation += 1;
+        edit(&mut next);
+        self.gateway.snapshot.store(Arc::new(next));
+    }
+}
+
+/// A connection that a service answers.
+pub(crate) async fn speak<S>(service: S) -> Client
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Answer, Error = Infallible> + 'static,
+    S::Future: 'static,
+{
+    greet(serve(service)).await
+}
+
+fn serve<S>(service: S) -> tokio::io::DuplexStream
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Answer, Error = Infallible> + 'static,
+    S::Future: 'static,
+{
+    let (mine, theirs) = tokio::io::duplex(64 * 1024);
+    tokio::task::spawn_local(async move {
+        // The listener's own settings: some of them would break what is tried here.
+        let server = crate::listen::http1();
+        server.serve_connection(TokioIo::new(theirs), service).await.ok();
+    });
+    mine
+}
+
+async fn greet(io: tokio::io::DuplexStream) -> Client {
+    let (sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
+    tokio::task::spawn_local(connection);
+    sender
 }
 
 /// Over what a request arrives.

@@ -69,8 +69,8 @@ pub(crate) fn shown(
     client: &ClientRecord,
     presented: &Presented,
 ) -> Result<(), OauthError> {
-    let anything = !presented.dpop.is_empty()
-        || (presented.certificate.is_some() && at_mtls(desk, presented));
+    let anything =
+        !presented.dpop.is_empty() || (presented.certificate.is_some() && at_mtls(desk, presented));
     match client.binding {
         Binding::Offered => Ok(()),
         Binding::Required if anything => Ok(()),

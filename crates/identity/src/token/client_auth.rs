@@ -96,7 +96,11 @@ fn charges(error: &OauthError) -> bool {
 ///
 /// # Errors
 /// `error`, or what came of spending.
-pub(crate) async fn refuse<T>(desk: &Desk, claim: Claim, error: OauthError) -> Result<T, OauthError> {
+pub(crate) async fn refuse<T>(
+    desk: &Desk,
+    claim: Claim,
+    error: OauthError,
+) -> Result<T, OauthError> {
     // RFC 9449 §8: the same request comes again with the nonce, and with it maybe the same
     // assertion; nothing has been done for it yet. So that round costs no commit either.
     if error.code != ErrorCode::UseDpopNonce {
@@ -259,9 +263,7 @@ async fn by_assertion(
             let spend = federated::verify(desk, of, &names, assertion).await?;
             Ok(Claim { record, spend: Some(spend) })
         }
-        Authentication::None
-        | Authentication::SecretDigest(_)
-        | Authentication::Certificate(_) => {
+        Authentication::None | Authentication::SecretDigest(_) | Authentication::Certificate(_) => {
             Err(refused("MethodUnregistered", "this client authenticates in another way"))
         }
     }

@@ -88,10 +88,6 @@ pub(crate) struct Bound<'a> {
 }
 
 impl AccessToken {
-    /// What it grants.
-    pub(crate) fn scope(&self) -> &Scopes {
-        &self.scope
-    }
     /// The one answer that carries it; what else it carries is filled in by its grant.
     pub(crate) fn into_answer(self) -> TokenAnswer {
         TokenAnswer {

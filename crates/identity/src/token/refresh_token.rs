@@ -97,9 +97,8 @@ fn read(desk: &Desk, asked: Asked, presented: &Presented) -> Result<Shown, Oauth
         let description = "the refresh token is not one of this server";
         return Err(refused("RefreshTokenForged", description));
     };
-    let malformed = |_| {
-        OauthError::new(ErrorCode::InvalidScope, "ScopeMalformed", "scope cannot be read")
-    };
+    let malformed =
+        |_| OauthError::new(ErrorCode::InvalidScope, "ScopeMalformed", "scope cannot be read");
     let scope = asked.scope.as_deref().map(Scopes::parse).transpose().map_err(malformed)?;
     // Last, since judging spends the proof.
     let binding = binding::confirmation(desk, presented, TOKEN_PATH)?;
@@ -124,15 +123,15 @@ async fn refreshed(
     };
     // INVARIANT: nothing has moved yet. Only whoever passed every check (client, binding, grant)
     // gets here, so nobody else can move a family, or end it.
-    let family = match family::step(&person.grant, shown.n, rotation(client, &person.grant), desk.now)
-    {
-        Step::On(family) => family,
-        // RFC 9700 §4.14.2: of two holders one is a thief, and nobody can say which.
-        Step::Over(rule) => {
-            tx.end_grant(&shown.gid, desk.now).await?;
-            return Ok(Err(refused(rule, "the refresh token was used before")));
-        }
-    };
+    let family =
+        match family::step(&person.grant, shown.n, rotation(client, &person.grant), desk.now) {
+            Step::On(family) => family,
+            // RFC 9700 §4.14.2: of two holders one is a thief, and nobody can say which.
+            Step::Over(rule) => {
+                tx.end_grant(&shown.gid, desk.now).await?;
+                return Ok(Err(refused(rule, "the refresh token was used before")));
+            }
+        };
     if family != person.grant.family {
         tx.keep_family(&shown.gid, &family).await?;
     }

@@ -204,8 +204,7 @@ async fn client_disabled_between_code_and_token() {
         .change(async move |tx: &Tx| {
             let id = Id::parse("app").map_err(|_| StoreFault::Missing("id"))?;
             let registration = "{}".to_owned();
-            tx.add_client(&StoredClient::new(id.clone(), registration), now)
-                .await?;
+            tx.add_client(&StoredClient::new(id.clone(), registration), now).await?;
             tx.disable_client(&id, now).await
         })
         .await;

@@ -35,6 +35,7 @@ pub(crate) fn compose(reading: &mut Reading<'_>, root: &Section<'_>) -> Option<C
         api::read(reading, root).into_iter().map(|read| (read.api, read.draft)).unzip();
     if let Some(identity) = &identity {
         judge_origins(reading, &identity.issuer, &apis);
+        judge_mtls(reading, identity, &apis);
         let mtls = identity.mtls.as_ref().map(|mtls| &mtls.at);
         let ours = std::iter::once(&identity.issuer).chain(mtls);
         let hosts = ours.chain(apis.iter().map(|api| &*api.at));
@@ -88,6 +89,19 @@ fn judge_origins(reading: &mut Reading<'_>, issuer: &Address, apis: &[Api]) {
     }
 }
 
+/// TLS asks for certificates by host name (SNI), before it knows the port: whoever shares the host is
+/// asked too, and browsers would show a prompt at the login.
+fn judge_mtls(reading: &mut Reading<'_>, identity: &Identity, apis: &[Api]) {
+    let Some(mtls) = &identity.mtls else { return };
+    let shared = apis.iter().any(|api| api.at.host() == mtls.at.host())
+        || identity.issuer.host() == mtls.at.host();
+    if shared && !reading.for_a_laptop() {
+        let message = format!("`{}` shares its host with the issuer or an API", mtls.at);
+        let remedy = "give client certificates a host of their own, `https://mtls.HOST`";
+        reading.fault("MtlsHostShared", mtls.place.bytes.clone(), message, remedy);
+    }
+}
+
 /// What one table says of another: certificates need an origin that asks for them, federated clients
 /// an issuer, detail types their words.
 fn judge_crossings(
@@ -105,7 +119,10 @@ fn judge_crossings(
                 if !issuers.iter().any(|issuer| issuer.name == federated.issuer) {
                     let message = format!("`{}` is not in [issuers]", federated.issuer);
                     let names = issuers.iter().map(|issuer| issuer.name.as_str());
-                    let remedy = known::suggest(&federated.issuer, names);
+                    let remedy = match issuers {
+                        [] => format!("add [issuers.{}]", federated.issuer),
+                        [..] => known::suggest(&federated.issuer, names),
+                    };
                     reading.fault("IssuerUnknown", span.clone(), message, remedy);
                 }
             }

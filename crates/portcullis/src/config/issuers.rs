@@ -92,6 +92,8 @@ fn source(
         }
         (None, Some(value)) => introspection(reading, value),
         (Some(_), Some(value)) => {
+            // Read all the same: a secret that stands in it must be masked in what is shown.
+            introspection(reading, value);
             let message = "an issuer's tokens are verified by keys or by introspection, not both";
             reading.fault("SourceTwice", value.span(), message, "keep `jwks`");
             None

@@ -58,7 +58,8 @@ const FORM: (&str, &[u8]) = ("content-type", b"application/x-www-form-urlencoded
 
 async fn world() -> (Identity, Store) {
     let clock = Arc::new(FrozenClock::at(Timestamp::from_unix(1_800_000_000)));
-    let store = Store::in_memory(Arc::new(Revoked::new()), clock.clone()).expect("a store");
+    let revoked = Arc::new(Revoked::new());
+    let store = Store::in_memory(revoked.clone(), clock.clone()).expect("a store");
     let entropy = Arc::new(SeededEntropy::new(3));
     let limit = || Limit::parse("1000/min per ip, burst 1000").expect("a limit");
     let settings = Settings {
@@ -100,6 +101,7 @@ async fn world() -> (Identity, Store) {
         foreign: Arc::new(Foreign::new(fetch.clone(), frozen)),
         fetch,
         proofs,
+        revoked,
     };
     (Identity::start(parts).await.expect("starts"), store)
 }

@@ -44,8 +44,7 @@ pub(super) async fn verify(
         OauthError::new(ErrorCode::TemporarilyUnavailable, "IssuerUnreachable", description)
     })?;
     let ours = &desk.settings.issuer_text;
-    let verified =
-        verify::federated_assertion(assertion.expose(), &keys, issuer, ours, desk.now);
+    let verified = verify::federated_assertion(assertion.expose(), &keys, issuer, ours, desk.now);
     let verified = verified.map_err(|fault| {
         tracing::debug!(issuer = %issuer.name, %fault, "a federated assertion was refused");
         refused(assertion_rule(fault), "the assertion does not verify")
@@ -56,9 +55,7 @@ pub(super) async fn verify(
         return Err(refused("AssertionBound", "the assertion is bound to a key"));
     }
     // Without a `jti` it is what was signed that is good once; a signature can be respelled.
-    let once = claims.jti.clone().unwrap_or_else(|| {
-        base64url::encode(&sha256(unverified.signed))
-    });
+    let once = claims.jti.clone().unwrap_or_else(|| base64url::encode(&sha256(unverified.signed)));
     // The parts cannot slide: the name of a table of the file has no blank, and a client id none.
     let key = format!("federated {} {once}", issuer.name);
     Ok(Spend { key, until: Timestamp::from_unix(claims.exp) })

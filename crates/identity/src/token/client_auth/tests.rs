@@ -52,7 +52,10 @@ async fn certificate_missing_elsewhere_or_without_a_chain() {
     let rule = CertificateRule::Dns("one.example".into());
     let world = World::with(|settings| by_certificate(settings, rule)).await;
     for (presented, expected) in [
-        (Presented { authority: "mtls.example".into(), ..Presented::default() }, "CertificateMissing"),
+        (
+            Presented { authority: "mtls.example".into(), ..Presented::default() },
+            "CertificateMissing",
+        ),
         (certified("one", Chain::Trusted, AUTHORITY), "CertificateElsewhere"),
         (certified("one", Chain::Trusted, ""), "CertificateElsewhere"),
         (certified("one", Chain::Unproven, "mtls.example"), "CertificateOther"),

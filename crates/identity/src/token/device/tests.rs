@@ -377,7 +377,8 @@ async fn user_disabled_after_they_agreed() {
     says(&world, &ada, &start, "yes").await;
     let (id, now) = (ada.user.id.clone(), world.clock.now());
     world.change(async move |tx: &Tx| tx.disable_user(&id, now).await).await;
-    let expected = ("invalid_grant", "UserDisabled");
+    // What they agreed to went with them, in the same transaction.
+    let expected = ("invalid_grant", "DeviceCodeUnknown");
     assert_eq!(refused(&polled(&world, &start.device_code).await), expected);
     // Nor after they were let in again: the device asks anew.
     let id = ada.user.id.clone();
@@ -391,7 +392,12 @@ async fn session_ended_after_they_agreed() {
     let start = begun(&world).await;
     says(&world, &ada, &start, "yes").await;
     let (id, now) = (ada.user.id.clone(), world.clock.now());
-    world.change(async move |tx: &Tx| tx.end_sessions_of(&id, now).await).await;
+    world
+        .change(async move |tx: &Tx| {
+            let session = tx.sessions_of(&id, now).await?.remove(0);
+            tx.end_session(&session.id, now).await
+        })
+        .await;
     let expected = ("invalid_grant", "SessionEnded");
     assert_eq!(refused(&polled(&world, &start.device_code).await), expected);
 }

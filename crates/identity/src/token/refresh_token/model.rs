@@ -183,7 +183,8 @@ impl Trial {
             vec![refreshed(&self.world, &token).await]
         } else {
             at_once(count, || {
-                let (identity, form) = (self.world.identity.clone(), parameters(&refreshing(&token)));
+                let (identity, form) =
+                    (self.world.identity.clone(), parameters(&refreshing(&token)));
                 async move { identity.token(&[], &form, Presented::default()).await }
             })
         };

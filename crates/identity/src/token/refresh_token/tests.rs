@@ -122,7 +122,8 @@ async fn garbage_triggers_nothing() {
         &format!("{good}="),
         &"rt_".repeat(500),
     ] {
-        let expected = if garbage.is_empty() { "RefreshTokenMissing" } else { "RefreshTokenForged" };
+        let expected =
+            if garbage.is_empty() { "RefreshTokenMissing" } else { "RefreshTokenForged" };
         assert_eq!(broke(&refreshed(&world, garbage).await), expected, "{garbage}");
     }
     assert_eq!(world.store.commits(), before);
@@ -141,7 +142,10 @@ async fn the_predecessor_hands_out_the_identical_successor_for_a_moment() {
         assert!(world.claims(token).is_ok());
     }
     world.clock.advance(seconds(1));
-    assert_eq!(refused(&refreshed(&world, &nth("one", 1)).await), ("invalid_grant", "RefreshReused"));
+    assert_eq!(
+        refused(&refreshed(&world, &nth("one", 1)).await),
+        ("invalid_grant", "RefreshReused")
+    );
 }
 
 #[tokio::test]
@@ -248,7 +252,10 @@ async fn a_refresh_narrows_for_once_and_never_widens() {
     let more = [("scope", "payments:read"), ("resource", PAYMENTS)];
     let answer = ok(with(&world, &nth("one", 1), &more).await);
     assert_eq!(answer.scope, "payments:read");
-    assert_eq!(world.claims(&answer.access_token).expect("lives").scope.to_string(), "payments:read");
+    assert_eq!(
+        world.claims(&answer.access_token).expect("lives").scope.to_string(),
+        "payments:read"
+    );
     let answer = ok(refreshed(&world, &nth("one", 2)).await);
     assert_eq!(answer.scope, "openid payments:read payments:write", "the grant is whole");
 }
