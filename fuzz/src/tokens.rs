@@ -2,12 +2,17 @@
 
 use std::sync::LazyLock;
 
+use portcullis_core::api_key;
+use portcullis_core::certificate::{Chain, ClientCertificate, MAX_CERTIFICATE};
 use portcullis_core::entropy::SeededEntropy;
+use portcullis_core::foreign::{ClaimMap, ForeignIssuer, KeySource};
 use portcullis_core::jose::algorithm::Algorithm;
+use portcullis_core::jose::dpop::{Expected, ProofDesk};
 use portcullis_core::jose::jwk::{Jwk, JwkSet, MAX_KEYS, MAX_SET_BYTES};
 use portcullis_core::jose::jws::{self, MAX_KID, MAX_TOKEN};
 use portcullis_core::jose::sign::SigningKey;
 use portcullis_core::jose::{base64url, verify};
+use portcullis_core::oauth::refresh;
 use portcullis_core::seal::{Purpose, Sealer};
 use portcullis_core::secret::Secret;
 use portcullis_core::time::Timestamp;
@@ -97,6 +102,16 @@ const GOOD: &str = "\"iss\":\"https://login.example\",\"sub\":\"u_a\",\"aud\":\"
 static KEY: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::generate(Algorithm::EdDsa).expect("the provider makes keys"));
 static KEYS: LazyLock<JwkSet> = LazyLock::new(|| JwkSet::new(vec![KEY.public()]));
+static DESK: LazyLock<ProofDesk> = LazyLock::new(|| ProofDesk::new(&SeededEntropy::new(1)));
+static OTHER: LazyLock<ForeignIssuer> = LazyLock::new(|| ForeignIssuer {
+    name: "other".into(),
+    issuer: ISSUER.into(),
+    source: KeySource::Discovery,
+    audience: vec![API.into()],
+    algorithms: vec![],
+    map: ClaimMap::default(),
+    until: None,
+});
 
 /// Tokens that nobody signed: what is taken apart is canonical, and nothing verifies.
 pub fn token(data: &[u8]) {
@@ -115,7 +130,12 @@ pub fn token(data: &[u8]) {
 fn taken_apart(text: &str) {
     let now = Timestamp::from_unix(NOW);
     let believed = verify::access_token(text, &KEYS, ISSUER, None, now).is_ok()
-        || verify::client_assertion(text, &KEYS, "app", ISSUER, now).is_ok();
+        || verify::client_assertion(text, &KEYS, "app", ISSUER, now).is_ok()
+        || verify::request_object(text, &KEYS, "app", ISSUER, now).is_ok()
+        || verify::id_token_hint(text, &KEYS, ISSUER).is_ok()
+        || verify::foreign_token(text, &KEYS, &OTHER, now).is_ok()
+        || verify::federated_assertion(text, &KEYS, &OTHER, API, now).is_ok()
+        || DESK.judge(text, &Expected { method: "GET", url: API, token: None }, now).is_ok();
     assert!(!believed, "nobody signed `{text}`");
     let Ok(parsed) = jws::parse(text) else { return };
     assert!(text.len() <= MAX_TOKEN);
@@ -202,8 +222,11 @@ fn read_set(text: &[u8]) {
     }
 }
 
-/// Private keys in DER and PEM: what is read signs for its own public half.
+/// Private keys in DER and PEM: what is read signs for its own public half. Certificates in DER: what
+/// is read is of the size that is taken.
 pub fn private_keys(data: &[u8]) {
+    let certificate = ClientCertificate::read(data, Chain::Unproven);
+    assert!(certificate.is_err() || data.len() <= MAX_CERTIFICATE);
     let text = String::from_utf8_lossy(data);
     let mut source = Source::new(data);
     // Our own PEM with one stretch replaced.
@@ -231,6 +254,10 @@ pub fn sealed(data: &[u8]) {
     let sealer = Sealer::new(ring, ISSUER);
     assert!(sealer.open(Purpose::Code, &String::from_utf8_lossy(data)).is_err());
     assert!(sealer.open(Purpose::Code, &base64url::encode(data)).is_err());
+    let text = String::from_utf8_lossy(data);
+    for text in [text.to_string(), format!("rt_{text}"), format!("pk_{text}")] {
+        assert!(refresh::read(&sealer, &text).is_none() && api_key::read(&sealer, &text).is_none());
+    }
     let mut source = Source::new(data);
     let (seed, at) = (source.byte(), usize::from(source.byte()));
     let to = source.pick(&["A", "B", "-", "_", "=", ".", "a"]);

@@ -54,7 +54,12 @@ kinds! {
 /// Longest id accepted from outside, in bytes.
 pub const MAX_ID: usize = 64;
 
-/// An id of kind `K`: 1 to 64 of `A–Z a–z 0–9 - _ .`, starting with the kind's prefix.
+/// Longest client id that is the address of a metadata document, in bytes: as long as the token
+/// endpoint reads (`oauth::token::MAX_CLIENT_ID_BYTES`).
+pub const MAX_DOCUMENT_ID: usize = 256;
+
+/// An id of kind `K`: 1 to 64 of `A–Z a–z 0–9 - _ .`, starting with the kind's prefix. A
+/// client's may also be the https address of its metadata document.
 pub struct Id<K> {
     text: Arc<str>,
     kind: PhantomData<fn() -> K>,
@@ -81,6 +86,7 @@ impl<K: Kind> Id<K> {
     pub fn parse(text: &str) -> Result<Self, IdMalformed> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         let shaped = !text.is_empty() && text.len() <= MAX_ID && text.bytes().all(plain);
+        let shaped = shaped || (K::PREFIX.is_empty() && is_document(text));
         let foreign = K::PREFIX.is_empty() && text.starts_with(User::PREFIX);
         if !shaped || foreign || !text.starts_with(K::PREFIX) {
             return Err(IdMalformed(K::NAME));
@@ -92,6 +98,17 @@ impl<K: Kind> Id<K> {
     pub fn as_str(&self) -> &str {
         &self.text
     }
+}
+
+/// Whether a text is shaped like the address of a client's metadata document (client ID metadata
+/// documents §3): https, a path, no fragment; nothing in it that a log, a header, a form or a key of
+/// several parts could stumble over. Which addresses are taken, and what they say, is identity's.
+fn is_document(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/".contains(&b);
+    let Some(rest) = text.strip_prefix("https://") else { return false };
+    let Some((authority, path)) = rest.split_once('/') else { return false };
+    let authority_is_plain = !authority.is_empty() && !authority.contains(['@', '%']);
+    text.len() <= MAX_DOCUMENT_ID && text.bytes().all(plain) && authority_is_plain && !path.is_empty()
 }
 
 impl<K> Clone for Id<K> {
@@ -158,6 +175,31 @@ mod tests {
         assert!(Id::<Client>::parse("").is_err());
         assert!(Id::<Client>::parse(&"a".repeat(65)).is_err());
         for bad in ["a b", "a/b", "a\n", "ä", "a\u{0}"] {
+            assert!(Id::<Client>::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_id_may_be_the_address_of_a_document() {
+        let longest = format!("https://a.example/{}", "a".repeat(MAX_DOCUMENT_ID - 18));
+        for good in ["https://app.example/client.json", "https://app.example:8443/a/b~c", &longest] {
+            assert!(Id::<Client>::parse(good).is_ok(), "{good}");
+            assert!(Id::<Token>::parse(good).is_err(), "of no other kind: {good}");
+        }
+        for bad in [
+            "http://app.example/c",
+            "https://app.example",
+            "https://app.example/",
+            "https:///c",
+            "https://a@app.example/c",
+            "https://app.example/c#f",
+            "https://app.example/c?x=1",
+            "https://app.example/a b",
+            "https://app.example/\"",
+            "https://app.example/\n",
+            "https://äpp.example/c",
+            &format!("{longest}a"),
+        ] {
             assert!(Id::<Client>::parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -14,9 +14,9 @@ use portcullis_core::secret::Secret;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// A certificate chain with its key for some names.
@@ -106,9 +106,7 @@ pub struct Handshakes {
 ///
 /// # Errors
 /// When a chain or key cannot be read or they do not belong together.
-pub fn server_config(
-    certified: Vec<Certified>,
-) -> Result<(Handshakes, Certificates), TlsFault> {
+pub fn server_config(certified: Vec<Certified>) -> Result<(Handshakes, Certificates), TlsFault> {
     let resolver = Arc::new(Resolver(ArcSwap::from_pointee(by_name(certified)?)));
     let quiet = configure(&resolver, Arc::new(rustls::server::NoClientAuth))?;
     let asking = configure(&resolver, clients::Offered::new())?;
@@ -221,6 +219,19 @@ pub(crate) mod tests {
     /// Its key.
     pub(crate) const KEY: &str = include_str!("tls/localhost.key");
 
+    /// The CA of the tests' clients, a client of it, and that client's key.
+    pub(crate) const CLIENT_CA: &str = include_str!("tls/client-ca.pem");
+    pub(crate) const LEDGER: (&str, &str) =
+        (include_str!("tls/client-ledger.pem"), include_str!("tls/client-ledger.key"));
+
+    /// What a client shows: a certificate and the key that it signs with, its own or not.
+    pub(crate) fn signer(chain: &str, key: &str) -> Arc<dyn rustls::client::ResolvesClientCert> {
+        let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).map(Result::unwrap).collect();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let key = provider().key_provider.load_private_key(key).unwrap();
+        Arc::new(rustls::sign::SingleCertAndKey::from(CertifiedKey::new(chain, key)))
+    }
+
     pub(crate) fn certified(names: &[&str]) -> Certified {
         Certified {
             names: names.iter().map(ToString::to_string).collect(),
@@ -289,7 +300,10 @@ pub(crate) mod tests {
         let mut broken = certified(&["localhost"]);
         broken.chain_pem = b"nothing".to_vec();
         assert!(certificates.replace(vec![broken]).is_err());
-        assert!(handshake(&config.quiet, "localhost").is_ok(), "a bad certificate must change nothing");
+        assert!(
+            handshake(&config.quiet, "localhost").is_ok(),
+            "a bad certificate must change nothing"
+        );
     }
 
     #[test]

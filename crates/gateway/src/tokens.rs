@@ -137,7 +137,11 @@ impl Known {
             Proven::Key(key) => Traveller::of_key(key),
             Proven::Foreign(recognised) => {
                 let claims = recognised.claims();
-                Traveller::of_another(&self.caller, &self.client, (&claims.iss, claims.act.as_ref()))
+                Traveller::of_another(
+                    &self.caller,
+                    &self.client,
+                    (&claims.iss, claims.act.as_ref()),
+                )
             }
         }
     }

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::desk::Desk;
 use crate::outcome::{Answered, Document, Presented};
+use crate::settings::Settings;
 use crate::token::client_auth::{self, AuthenticatedClient, Claim};
 use crate::token::{Aborted, binding, named, opaque};
 
@@ -82,7 +83,9 @@ async fn told(desk: &Desk, claim: Claim, form: &Parameters) -> Result<Told, Oaut
         }
         let (body, caller) = match &found {
             Presentable::Access(token) => of_access(tx, &at, &client, token).await?,
-            Presentable::Refresh(grant, n) => (of_refresh(tx, &at, &client, grant, *n).await?, None),
+            Presentable::Refresh(grant, n) => {
+                (of_refresh(tx, &at, &client, grant, *n).await?, None)
+            }
             Presentable::Nothing => (None, None),
         };
         // RFC 7662 §2.2: nothing beside it, so that nobody learns why.
@@ -101,8 +104,7 @@ fn refusal(client: &ClientRecord, form: &Parameters) -> Option<OauthError> {
         let rule = "IntrospectionUnauthenticated";
         return Some(OauthError::new(ErrorCode::InvalidClient, rule, description));
     }
-    let missing =
-        || OauthError::new(ErrorCode::InvalidRequest, "TokenMissing", "token is missing");
+    let missing = || OauthError::new(ErrorCode::InvalidRequest, "TokenMissing", "token is missing");
     form.value("token").is_none().then(missing)
 }
 
@@ -203,7 +205,14 @@ impl Read {
 async fn client_stands(tx: &Tx, desk: &Desk, id: &Id<id::Client>) -> Result<bool, StoreFault> {
     let stored = tx.client(id).await?;
     let disabled = stored.is_some_and(|client| client.disabled.is_some());
-    Ok(!disabled && desk.shared.in_force().clients.contains_key(id))
+    let settings = desk.shared.in_force();
+    Ok(!disabled && (settings.clients.contains_key(id) || is_stranger(&settings, id)))
+}
+
+/// Whether an id is the address of a metadata document, while such clients are taken at all. They
+/// stand in no table; no registered client's id has a colon.
+pub(crate) fn is_stranger(settings: &Settings, id: &Id<id::Client>) -> bool {
+    settings.documents.is_some() && id.as_str().starts_with("https://")
 }
 
 /// The answer about an access token, and whom it speaks for; nothing when it is not told.

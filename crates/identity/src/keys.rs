@@ -208,9 +208,10 @@ impl Identity {
         Ok(rotated)
     }
 
-    /// Kills a key. Its revocation is in force at the gateway, and it has left this keyring, before
-    /// this returns. The gateway's snapshot must be made anew before the operator is told: a thief
-    /// of the key writes any `rev` into a token, and only a set without the key refuses that.
+    /// Kills a key; its successor signs at once, published for a day or not. Its revocation is in
+    /// force at the gateway, and it has left this keyring, before this returns. The gateway's
+    /// snapshot must be made anew before the operator is told: a thief of the key writes any `rev`
+    /// into a token, and only a set without the key refuses that.
     ///
     /// # Errors
     /// As [`kill`].

@@ -14,6 +14,7 @@ pub mod login;
 pub mod consent;
 pub mod code;
 mod subject;
+mod documents;
 pub mod token;
 pub mod revoke;
 pub mod introspect;

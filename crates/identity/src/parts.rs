@@ -16,6 +16,7 @@ use portcullis_core::secret::Secret;
 use portcullis_core::time::{Clock, Timestamp};
 use portcullis_store::database::{Store, StoreFault};
 
+use crate::documents::Documents;
 use crate::keyring::Keyring;
 use crate::login::argon::PasswordPool;
 use crate::settings::Settings;
@@ -74,6 +75,7 @@ pub(crate) struct Shared {
     pub(crate) keyring: Keyring,
     pub(crate) passwords: PasswordPool,
     pub(crate) fetch: Arc<dyn Fetch>,
+    pub(crate) documents: Documents,
     pub(crate) foreign: Arc<dyn ForeignKeys>,
     pub(crate) proofs: Arc<ProofDesk>,
     pub(crate) revoked: Arc<Revoked>,
@@ -101,6 +103,7 @@ impl Shared {
             sealer,
             keyring,
             passwords,
+            documents: Documents::default(),
             fetch,
             foreign,
             proofs,

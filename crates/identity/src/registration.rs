@@ -1,6 +1,8 @@
 //! Dynamic client registration (RFC 7591) and its management (RFC 7592): off unless the file says so,
 //! and then for holders of the initial access token alone.
 
+pub(crate) mod metadata;
+
 use crate::desk::Desk;
 use crate::outcome::{Answered, Presented, RegistrationAnswer};
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use portcullis_core::client::ClientRecord;
+use portcullis_core::client::{Authentication, ClientRecord, ClientType};
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::claims::{AccessClaims, CallerKind};
 use portcullis_core::jose::verify::Verified;
@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 
 use crate::authorize::OPENID;
 use crate::desk::Desk;
+use crate::introspect::is_stranger;
 use crate::outcome::{Answered, Document};
 use crate::subject;
 use crate::token::Aborted;
@@ -54,10 +55,19 @@ async fn told(desk: &Desk, claims: &AccessClaims) -> Result<Document, OauthError
     };
     let user = user.ok_or_else(|| invalid("TokenOfNoUser", "the token speaks for no user"))?;
     // Without its registration nobody knows which `sub` it may see.
-    let client = desk.settings.clients.get(&claims.client_id).cloned();
+    let client = registered(desk, &claims.client_id);
     let client = client.ok_or_else(|| invalid("ClientRemoved", "the token is no longer good"))?;
     let user = active(desk, user, claims.gid.clone()).await?;
     Ok(document(desk, &client, about(desk, &client, &user, &claims.scope)))
+}
+
+/// The client; one that nobody registered sees what such clients see, unsigned.
+fn registered(desk: &Desk, id: &Id<id::Client>) -> Option<Arc<ClientRecord>> {
+    let known = desk.settings.clients.get(id).cloned();
+    known.or_else(|| {
+        let stranger = || ClientRecord::new(id.clone(), ClientType::Native, Authentication::None);
+        is_stranger(&desk.settings, id).then(|| Arc::new(stranger()))
+    })
 }
 
 /// The user, if they and the grant still are. The token may be some minutes old.

@@ -155,7 +155,11 @@ mod tests {
         for (fields, expected) in table {
             let mut map = headers(&[]);
             for (name, value) in fields {
-                map.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| HeaderValue::from_bytes(b"\xff").unwrap()));
+                map.append(
+                    *name,
+                    HeaderValue::from_bytes(value.as_bytes())
+                        .unwrap_or_else(|_| HeaderValue::from_bytes(b"\xff").unwrap()),
+                );
             }
             assert_eq!(sole_proof(&map), expected);
         }

@@ -84,9 +84,7 @@ pub(super) async fn refuse_exposed(
         }
         Some(_) => Err(Refusal::CredentialInQuery.into()),
         None => match reads {
-            Credentials::Token | Credentials::TokenOrKey => {
-                Err(Refusal::CredentialInQuery.into())
-            }
+            Credentials::Token | Credentials::TokenOrKey => Err(Refusal::CredentialInQuery.into()),
             Credentials::Unread => Ok(()),
         },
     }

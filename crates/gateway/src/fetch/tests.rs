@@ -107,7 +107,8 @@ async fn a_body_may_have_exactly_what_was_asked_for() {
 #[tokio::test]
 async fn too_large_by_its_own_word_is_not_read() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n";
-    let server = Server::http(move |_| Reply::Endless(head.to_vec())).await;
+    // Not one byte of it comes: whoever waited for the first would call it slow.
+    let server = Server::http(move |_| Reply::Stuck(head.to_vec())).await;
     let fault = fetcher(&[]).fetch(get(&server.url("/"), Config)).await.unwrap_err();
     assert!(matches!(fault, FetchFault::TooLarge(_)), "{fault:?}");
 }

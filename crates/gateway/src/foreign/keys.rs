@@ -33,6 +33,8 @@ const MIN_LIFE: Duration = Duration::from_secs(5 * 60);
 const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a set is used after its life, while its issuer fails.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the place that the metadata named is asked again without asking for the metadata.
+const MAX_PLACE: Duration = Duration::from_secs(60 * 60);
 /// Between the starts of two fetches while a set is held.
 const SPACING: Duration = Duration::from_secs(10);
 /// Between the starts of two fetches while none is held: callers get 503 meanwhile.
@@ -65,7 +67,8 @@ struct State {
     fault: Option<FetchFault>,
     /// Closed when the fetch in flight has landed, or its task is gone.
     flight: Option<watch::Receiver<()>>,
-    location: Option<Location>,
+    /// Where the keys are, and since when that is known.
+    location: Option<(Location, Timestamp)>,
     asked: Timestamp,
 }
 
@@ -175,13 +178,15 @@ impl KeySets {
         let (landed, landing) = watch::channel(());
         state.flight = Some(landing.clone());
         let (fetch, holder, issuer) = (self.fetch.clone(), holder.clone(), issuer.clone());
-        let known = state.location.clone();
+        let fresh = |since: Timestamp| since <= now && now.since(since) < MAX_PLACE;
+        let known = state.location.clone().filter(|(_, since)| fresh(*since));
+        let since = known.as_ref().map_or(now, |(_, since)| *since);
         tokio::spawn(async move {
-            let found = source::find(&*fetch, &issuer, known);
+            let found = source::find(&*fetch, &issuer, known.map(|(location, _)| location));
             let found = tokio::time::timeout(FLIGHT_TIMEOUT, found).await;
             let slow = || SourceFault::Fetch(FetchFault::Slow(issuer.name.clone()));
             // The state first, then the word that it is there.
-            holder.land(&issuer, found.unwrap_or_else(|_| Err(slow())), now);
+            holder.land(&issuer, found.unwrap_or_else(|_| Err(slow())), (now, since));
             drop(landed);
         });
         Some(landing)
@@ -209,13 +214,18 @@ impl KeySets {
 
 impl Holder {
     /// Takes in what a fetch brought. A failure changes nothing of what is held.
-    fn land(&self, issuer: &ForeignIssuer, found: Result<Found, SourceFault>, started: Timestamp) {
+    fn land(
+        &self,
+        issuer: &ForeignIssuer,
+        found: Result<Found, SourceFault>,
+        (started, located): (Timestamp, Timestamp),
+    ) {
         let mut state = lock(&self.state);
         match found {
             Ok(Found { keys, max_age, location }) => {
                 let life = max_age.unwrap_or(DEFAULT_LIFE).clamp(MIN_LIFE, MAX_LIFE);
                 state.held = Some(Held { keys: Arc::new(keys), fetched: started, life });
-                state.location = Some(location);
+                state.location = Some((location, located));
                 state.fault = None;
             }
             Err(cause) => {

@@ -261,6 +261,55 @@ async fn a_flood_of_unknown_kids_asks_for_the_set_alone() {
 }
 
 #[tokio::test]
+async fn a_renewal_looks_again_where_the_keys_are() {
+    let server = Server::https(|_| Reply::Json(404, "{}".into())).await;
+    let (foreign, clock) = foreign();
+    let iss = server.url("");
+    let listed = ForeignIssuer { issuer: iss.clone(), ..issuer(KeySource::Discovery) };
+    let issuers = [Arc::new(listed)];
+    for (path, name) in [("/old", "a"), ("/new", "b")] {
+        let document = metadata(&iss, &server.url(path));
+        server.becomes(move |seen| match seen.target() {
+            target if target == path => Reply::ok(set(&[name])),
+            "/.well-known/openid-configuration" => Reply::ok(&document),
+            _ => Reply::ok(set(&["evil"])),
+        });
+        // Without a `kid`, so that it is time alone that renews.
+        foreign.keys(&issuers[0], None).await.unwrap();
+        let outcome = recognise(&foreign, &issuers, &token(&iss, name), clock.now()).await;
+        assert!(outcome.is_ok(), "{path}: {:?}", outcome.err());
+        clock.advance(Duration::from_secs(HOUR));
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_kids_does_not_keep_an_old_place_alive() {
+    let server = Server::https(|_| Reply::Json(404, "{}".into())).await;
+    let (foreign, clock) = foreign();
+    let iss = server.url("");
+    let (old, new) = (metadata(&iss, &server.url("/old")), metadata(&iss, &server.url("/new")));
+    let serves = |document: String| {
+        move |seen: &crate::fetch::testing::Seen| match seen.target() {
+            "/old" => Reply::ok(set(&["a"])),
+            "/new" => Reply::ok(set(&["b"])),
+            _ => Reply::ok(&document),
+        }
+    };
+    server.becomes(serves(old));
+    let listed = ForeignIssuer { issuer: iss.clone(), ..issuer(KeySource::Discovery) };
+    let issuers = [Arc::new(listed)];
+    let flood = headed(json!({ "alg": "EdDSA", "kid": "k" }), &iss);
+    assert!(recognise(&foreign, &issuers, &flood, clock.now()).await.is_err());
+    server.becomes(serves(new));
+    // Each fetch for an unknown `kid` makes the set younger, and the place where it is older.
+    for _ in 0..5 {
+        clock.advance(Duration::from_secs(15 * MINUTE));
+        assert!(recognise(&foreign, &issuers, &flood, clock.now()).await.is_err());
+    }
+    assert!(recognise(&foreign, &issuers, &token(&iss, "b"), clock.now()).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_rotated_key_is_found_by_its_kid() {
     let stage = Stage::with(Reply::ok(set(&["a"]))).await;
     assert_eq!(stage.knows("a").await, Ok(()));
@@ -331,7 +380,7 @@ async fn never_reached_is_asked_again_after_some_seconds() {
 /// What a key set's server may do wrong, quickly.
 fn misdeeds(canary: &str) -> Vec<(&'static str, Reply)> {
     let head = |length: u64| format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
-    let to = |url: &str| Reply::answer(302, &format!("location: {url}\r\n"), "");
+    let to = |url: &str| Reply::answer(302, &format!("location: {url}\r\n"), &set(&["evil"]));
     vec![
         ("answers 500", Reply::Json(500, set(&["evil"]))),
         ("answers 404", Reply::Json(404, set(&["evil"]))),
@@ -383,6 +432,11 @@ async fn the_last_good_keys_are_kept_while_their_server_is_silent() {
     let before = tokio::time::Instant::now();
     assert_eq!(stage.knows("a").await, Ok(()));
     assert_eq!(before.elapsed(), Duration::ZERO, "and nobody after");
+    stage.after(10);
+    let before = tokio::time::Instant::now();
+    assert_eq!(stage.knows("a").await, Ok(()));
+    assert_eq!(before.elapsed(), Duration::ZERO, "not even for the next attempt");
+    assert!(stage.foreign.keys.in_flight(&stage.issuers[0]));
 }
 
 #[tokio::test]

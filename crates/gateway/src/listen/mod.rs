@@ -11,6 +11,8 @@ mod shown;
 mod connection;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod certificates;
 
 use std::io;
 use std::net::SocketAddr;

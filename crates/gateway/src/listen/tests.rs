@@ -16,10 +16,10 @@ use crate::tls;
 use crate::tls::tests::{CHAIN, certified};
 use crate::trial::{self, Setup, Trial};
 
-const CAPS: Caps = Caps { connections: 100, per_address: 50 };
+pub(super) const CAPS: Caps = Caps { connections: 100, per_address: 50 };
 
 /// Starts a trial behind real listeners.
-async fn listening(setup: Setup, caps: Caps) -> (Trial, Running) {
+pub(super) async fn listening(setup: Setup, caps: Caps) -> (Trial, Running) {
     let trial = setup.start().await;
     let (config, _) =
         tls::server_config(vec![certified(&["localhost", "api.example", "login.example"])])
@@ -30,7 +30,7 @@ async fn listening(setup: Setup, caps: Caps) -> (Trial, Running) {
     (trial, running)
 }
 
-fn port(addresses: &[SocketAddr]) -> SocketAddr {
+pub(super) fn port(addresses: &[SocketAddr]) -> SocketAddr {
     *addresses.first().unwrap()
 }
 

@@ -74,7 +74,9 @@ pub(super) fn face_of(fault: CredentialFault) -> Face {
         Token(_) => invalid("the access token is not valid here"),
         // RFC 9449 §7.1: the scheme must be the token's.
         TokenNotOfKey => invalid("the access token is bound to no key; send it as `Bearer`"),
-        ProofMissing => invalid("the access token is bound to a key; send it as `DPoP` with a proof"),
+        ProofMissing => {
+            invalid("the access token is bound to a key; send it as `DPoP` with a proof")
+        }
         CertificateMissing | CertificateOther => {
             invalid("the access token is bound to a certificate that this connection did not show")
         }

@@ -138,3 +138,61 @@ impl ClientCertVerifier for Offered {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::tests::{CHAIN, CLIENT_CA, LEDGER};
+
+    fn chain(pem: &str) -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn a_chain_leads_to_the_ca_or_does_not() {
+        let ca = ClientCa::read(CLIENT_CA.as_bytes()).unwrap();
+        let (now, later) =
+            (Timestamp::from_unix(1_795_600_000), Timestamp::from_unix(1_800_000_000));
+        let brief = include_str!("client-brief.pem");
+        let server = include_str!("client-stranger.pem");
+        for (what, pem, at, expected) in [
+            ("a client of the CA", LEDGER.0, later, Chain::Trusted),
+            ("not yet valid", LEDGER.0, Timestamp::from_unix(1_700_000_000), Chain::Unproven),
+            ("still valid", brief, now, Chain::Trusted),
+            ("expired", brief, later, Chain::Unproven),
+            ("for servers (RFC 5280 §4.2.1.12)", server, later, Chain::Unproven),
+            ("of another CA", CHAIN, later, Chain::Unproven),
+            ("nothing", "", later, Chain::Unproven),
+        ] {
+            assert_eq!(ca.judge(&chain(pem), at), expected, "{what}");
+        }
+        let shown = chain(LEDGER.0);
+        assert!(read(&shown, None, now).is_some_and(|one| !one.thumbprint().is_empty()));
+        assert!(read(&[], Some(&ca), now).is_none());
+        assert!(read(&[CertificateDer::from(vec![0x30, 0])], Some(&ca), now).is_none());
+    }
+
+    #[test]
+    fn a_ca_that_cannot_be_read_is_refused() {
+        for pem in
+            [&b""[..], b"nothing", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"]
+        {
+            assert!(ClientCa::read(pem).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_ends_the_handshake() {
+        let offered = Offered(provider());
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
+        let leaf = |bytes| CertificateDer::from(vec![0; bytes]);
+        let judge = |leaf: &CertificateDer<'_>, more: usize| {
+            let rest = vec![CertificateDer::from(vec![0; 8]); more];
+            offered.verify_client_cert(leaf, &rest, now).is_ok()
+        };
+        assert!(judge(&leaf(MAX_CERTIFICATE), MAX_CHAIN - 1));
+        assert!(!judge(&leaf(MAX_CERTIFICATE + 1), 0));
+        assert!(!judge(&leaf(8), MAX_CHAIN));
+        assert!(!offered.client_auth_mandatory() && offered.offer_client_auth());
+    }
+}

@@ -254,8 +254,7 @@ fn a_proof_of_another_key_is_refused_and_charged() {
         let nonce = trial.gateway.proofs.nonce(trial.now());
         let mut statuses = Vec::new();
         for _ in 0..7 {
-            let proof =
-                thief.proof_of("GET", URL, Some(&holder.token), Some(&nonce), trial.now());
+            let proof = thief.proof_of("GET", URL, Some(&holder.token), Some(&nonce), trial.now());
             statuses.push(trial.ask(shown("DPoP", &holder.token, &[&proof])).await.status.as_u16());
         }
         assert_eq!(statuses, [401, 401, 401, 401, 401, 429, 429]);
@@ -308,8 +307,7 @@ fn userinfo_takes_bound_tokens_of_any_audience_and_only_ours() {
         let key = SigningKey::generate(Algorithm::Es256).unwrap();
         let cnf = Some(Confirmation::Key(key.public().thumbprint()));
         let claims = AccessClaims { cnf, aud: "https://other.example".into(), ..trial.user() };
-        let holder =
-            Holder { token: trial.token(&claims), key, entropy: SeededEntropy::new(12) };
+        let holder = Holder { token: trial.token(&claims), key, entropy: SeededEntropy::new(12) };
         let ask = |scheme: &str, proof: Option<&str>| {
             let mut request = Request::get("/oauth/userinfo")
                 .header("host", "login.example")
@@ -323,8 +321,7 @@ fn userinfo_takes_bound_tokens_of_any_audience_and_only_ours() {
         assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
         let nonce = trial.gateway.proofs.nonce(trial.now());
         let url = "https://login.example/oauth/userinfo";
-        let proof =
-            holder.proof_of("GET", url, Some(&holder.token), Some(&nonce), trial.now());
+        let proof = holder.proof_of("GET", url, Some(&holder.token), Some(&nonce), trial.now());
         let seen = ask("DPoP", Some(&proof)).await;
         assert_eq!(seen.status, StatusCode::OK, "{:?}", trial.records.last());
         let told = trial.house.seen.lock().unwrap().pop().unwrap();
@@ -369,7 +366,10 @@ fn an_opaque_token_is_as_good_as_its_claims() {
         let cnf = Some(Confirmation::Key("x".into()));
         let bound = seal(&AccessClaims { cnf, ..trial.user() }, Purpose::Opaque);
         let seen = trial.get("/v1/things/1", Some(&bound)).await;
-        assert_eq!((seen.status.as_u16(), trial.records.last().reason), (401, "ProofMissing".into()));
+        assert_eq!(
+            (seen.status.as_u16(), trial.records.last().reason),
+            (401, "ProofMissing".into())
+        );
     });
 }
 

@@ -12,8 +12,7 @@ use crate::api_keys::LiveKey;
 
 /// A trial in which `ledger` has a key.
 async fn with_key(setup: Setup, edit: impl FnOnce(&mut LiveKey)) -> (Trial, String) {
-    let trial =
-        setup.limit("failed_authentication", "1000/min per ip, burst 1000").start().await;
+    let trial = setup.limit("failed_authentication", "1000/min per ip, burst 1000").start().await;
     let id: Id<id::ApiKey> = Id::parse("k_one").unwrap();
     let mut key = LiveKey {
         id: id.clone(),
@@ -39,7 +38,10 @@ fn a_key_opens_the_lines_that_accept_keys_and_no_other() {
             assert_eq!(seen.upstream_saw("authorization"), None);
         }
         let record = trial.records.last();
-        assert_eq!((record.caller.as_str(), record.client.as_deref()), ("service:ledger", Some("ledger")));
+        assert_eq!(
+            (record.caller.as_str(), record.client.as_deref()),
+            ("service:ledger", Some("ledger"))
+        );
         assert!(!serde_json::to_string(&record).unwrap().contains(&key), "a key is in no record");
         for path in ["/v1/things/1", "/v1/bound"] {
             let seen = trial.get(path, Some(&key)).await;
@@ -99,7 +101,9 @@ fn a_key_comes_from_its_networks_alone() {
     run(async |setup| {
         let networks = || vec!["198.51.100.0/24".parse().unwrap()];
         let (trial, key) = with_key(setup, |key| key.from = networks()).await;
-        for (from, status) in [("198.51.100.9", 200), ("192.0.2.7", 401), ("::ffff:198.51.100.1", 200)] {
+        for (from, status) in
+            [("198.51.100.9", 200), ("192.0.2.7", 401), ("::ffff:198.51.100.1", 200)]
+        {
             let mut client = trial.connect(from, Wire::Tls).await;
             let seen = ask(&mut client, get("/v1/keyed", Some(&key))).await;
             assert_eq!(seen.status.as_u16(), status, "{from}");
@@ -184,7 +188,8 @@ fn a_key_in_a_query_or_in_clear_is_refused_and_revoked() {
         assert_eq!(seen.json()["code"], "credential_exposed");
         assert_eq!(told(), "k_one");
         for field in ["authorization", "x-api-key"] {
-            let value = if field == "authorization" { format!("Bearer {key}") } else { key.clone() };
+            let value =
+                if field == "authorization" { format!("Bearer {key}") } else { key.clone() };
             let mut request = get("/v1/keyed", None);
             request.headers_mut().insert(field, value.parse().unwrap());
             let mut plain = trial.connect("192.0.2.7", Wire::Plain).await;

@@ -143,7 +143,8 @@ fn a_foreign_token_is_none_for_our_own_pages() {
     run(async |setup| {
         let key = SigningKey::generate(Algorithm::Es256).unwrap();
         let trial = with_partner(setup, &key).await;
-        let mut request = get("/oauth/userinfo", Some(&key.sign("at+jwt", &claims(&trial, json!({})))));
+        let mut request =
+            get("/oauth/userinfo", Some(&key.sign("at+jwt", &claims(&trial, json!({})))));
         request.headers_mut().insert("host", "login.example".parse().unwrap());
         assert_eq!(trial.ask(request).await.status, StatusCode::UNAUTHORIZED);
         assert_eq!(trial.records.last().reason, "TokenAudienceWrong");

@@ -19,7 +19,8 @@ use crate::testing::*;
 const OTHER: &str = "https://other.example";
 
 fn readers(settings: &mut Settings) {
-    let at = |at: &'static str| move |client: &mut ClientRecord| client.introspects = vec![at.into()];
+    let at =
+        |at: &'static str| move |client: &mut ClientRecord| client.introspects = vec![at.into()];
     register(settings, "reader", ClientType::Service, at(PAYMENTS));
     register(settings, "stranger", ClientType::Service, at(OTHER));
 }

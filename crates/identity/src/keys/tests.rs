@@ -184,3 +184,28 @@ async fn keys_change_without_a_server() {
     let started = Keyring::load(&store, &sealer, &entropy, keeping.now).await.expect("starts");
     assert_eq!(started.access().kid(), killed.successor);
 }
+
+#[tokio::test]
+async fn of_many_at_once_one_kills_and_one_promotes() {
+    let world = World::start().await;
+    let active = kid(&world, KeyUse::Access, KeyState::Active).await;
+    let killed = at_once(8, || {
+        let (identity, kid) = (world.identity.clone(), active.clone());
+        async move { identity.kill_signing_key(&kid).await.is_ok() }
+    });
+    assert_eq!(killed.iter().filter(|killed| **killed).count(), 1);
+    world.clock.advance(DAY);
+    let rotated = at_once(8, || {
+        let identity = world.identity.clone();
+        async move {
+            let rotated = identity.rotate_signing_keys(Some(KeyUse::Access), Haste::Planned).await;
+            rotated.expect("ok").remove(0).promotion
+        }
+    });
+    let promoted = Promotion::Promoted { known_to_all: true };
+    assert_eq!(rotated.iter().filter(|promotion| **promotion == promoted).count(), 1);
+    let keys = world.identity.signing_keys().await.expect("listed");
+    assert_eq!(keys.len(), 7);
+    let signs = kid(&world, KeyUse::Access, KeyState::Active).await;
+    assert_eq!(world.identity.keyring().access().kid(), signs, "what is held is what is kept");
+}

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_core::client::ClientRecord;
+use portcullis_core::client::{ClientRecord, Registered};
 use portcullis_core::fetch::{Body, FetchRequest, NamedBy};
 use portcullis_core::id::{self, Id};
 use portcullis_core::secret::Secret;
@@ -113,8 +113,7 @@ async fn told(desk: &Desk, pending: &PendingLogout, client: &ClientRecord) -> bo
     let form = format!("logout_token={}", form_encode(&token(desk, pending, client)));
     let request = FetchRequest {
         url: address.to_string(),
-        // The operator's file, or an administrator, named it.
-        named_by: NamedBy::Config,
+        named_by: named_by(client.registered),
         // §2.5
         post: Some(Body {
             content_type: "application/x-www-form-urlencoded",
@@ -138,6 +137,15 @@ async fn told(desk: &Desk, pending: &PendingLogout, client: &ClientRecord) -> bo
             tracing::warn!(%client, %session, %fault, "the client got no logout token");
             false
         }
+    }
+}
+
+/// `6-attacks`, "Fetching": only the operator may send us to a private address, never software that
+/// registered itself.
+fn named_by(registered: Registered) -> NamedBy {
+    match registered {
+        Registered::File | Registered::Store => NamedBy::Config,
+        Registered::Document | Registered::Itself => NamedBy::Stranger,
     }
 }
 

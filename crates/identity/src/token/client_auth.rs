@@ -10,7 +10,7 @@ mod federated;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use portcullis_core::client::{Authentication, CertificateRule, ClientRecord};
+use portcullis_core::client::{Authentication, CertificateRule, ClientRecord, Registered};
 use portcullis_core::hash::{same, sha256};
 use portcullis_core::id::Id;
 use portcullis_core::jose::jwk::JwkSet;
@@ -149,9 +149,23 @@ impl Claim {
         }
         // INVARIANT: a reload swaps the settings before it revokes by `client`. So whoever mints
         // after that revocation, and outlives it, sees here what was taken away.
-        match desk.shared.in_force().clients.get(&self.record.id) {
-            Some(record) => Ok(Ok(AuthenticatedClient { record: record.clone() })),
+        match self.in_force(desk) {
+            Some(record) => Ok(Ok(AuthenticatedClient { record })),
             None => Ok(Err(refused("ClientRemoved", "the client is not known here"))),
+        }
+    }
+}
+
+impl Claim {
+    /// The client as it is registered now. One of a metadata document stands in no table: it is
+    /// what was read of its document for this request, while such clients are taken at all.
+    fn in_force(&self, desk: &Desk) -> Option<Arc<ClientRecord>> {
+        let settings = desk.shared.in_force();
+        match self.record.registered {
+            Registered::File | Registered::Store | Registered::Itself => {
+                settings.clients.get(&self.record.id).cloned()
+            }
+            Registered::Document => settings.documents.is_some().then(|| self.record.clone()),
         }
     }
 }

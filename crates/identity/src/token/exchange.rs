@@ -100,7 +100,10 @@ impl Tokens {
             return Err(refused("SubjectTokenTypeUnsupported", "only access tokens are exchanged"));
         }
         if !ours(asked.actor_token_type.as_ref()) {
-            return Err(refused("ActorTokenTypeUnsupported", "an actor is named by an access token"));
+            return Err(refused(
+                "ActorTokenTypeUnsupported",
+                "an actor is named by an access token",
+            ));
         }
         // RFC 8693 §2.1: the server may refuse what it does not issue.
         if !ours(asked.requested_token_type.as_ref()) {
@@ -203,7 +206,6 @@ async fn exchanged(
         audience: Some(narrowed.audience.clone()),
         // RFC 8693 §2.2.1, §6: it outlives nothing that it was made of.
         latest: Some(claims.exp),
-        ..Extras::default()
     };
     let caller = claims.caller();
     let token = match claims.kind {

@@ -129,6 +129,8 @@ async fn refreshed(
             // RFC 9700 §4.14.2: of two holders one is a thief, and nobody can say which.
             Step::Over(rule) => {
                 tx.end_grant(&shown.gid, desk.now).await?;
+                let (user, grant) = (&person.user.id, &shown.gid);
+                tracing::warn!(%user, client = %client.id, %grant, rule, "a grant was ended");
                 return Ok(Err(refused(rule, "the refresh token was used before")));
             }
         };

@@ -78,10 +78,7 @@ async fn each_scope_tells_its_claims_alone() {
         ("openid payments:read", vec!["sub"]),
         ("openid payments:read profile", vec!["name", "preferred_username", "sub"]),
         ("openid payments:read email", vec!["email", "sub"]),
-        (
-            "openid payments:read profile email",
-            vec!["email", "name", "preferred_username", "sub"],
-        ),
+        ("openid payments:read profile email", vec!["email", "name", "preferred_username", "sub"]),
     ] {
         let (world, ada, answer) = granted(scope, |_| {}).await;
         let id = ada.user.id.clone();
@@ -152,13 +149,30 @@ async fn grant_ended() {
 
 #[tokio::test]
 async fn client_removed() {
-    let (world, _, answer) = granted("openid", |client| client.subject = sector("app.example")).await;
+    let (world, _, answer) =
+        granted("openid", |client| client.subject = sector("app.example")).await;
     world.reload(|settings| {
         settings.clients.remove(&Id::parse("app").expect("id"));
     });
     // Nor does it learn by that who the user is to others.
     let expected = (ErrorCode::InvalidToken, "ClientRemoved");
     assert_eq!(refused(&world, &answer.access_token).await, expected);
+}
+
+#[tokio::test]
+async fn a_client_of_a_metadata_document_stands_while_such_are_taken() {
+    let (world, ada, answer) = granted("openid", |_| {}).await;
+    let client_id = Id::parse("https://app.example/client.json").expect("an address");
+    let claims = AccessClaims { client_id, ..world.claims(&answer.access_token).expect("lives") };
+    let error = super::told(&world.identity.desk(), &claims).await.err().expect("refused");
+    assert_eq!(error.rule, "ClientRemoved");
+    world.reload(|settings| {
+        let hosts = Vec::new();
+        settings.documents = Some(crate::settings::Strangers { scopes: Scopes::default(), hosts });
+    });
+    let told = super::told(&world.identity.desk(), &claims).await.expect("answered");
+    let Document::Json(body) = told else { panic!("signed without being asked to") };
+    assert_eq!(body["sub"], ada.user.id.as_str());
 }
 
 #[tokio::test]
@@ -181,8 +195,7 @@ async fn two_sectors_cannot_compare_notes() {
     let seen = |host: &str, user: &str| {
         let app = desk.settings.clients.get(&Id::parse("app").expect("id")).expect("app");
         let (id, kind) = (app.id.clone(), app.kind);
-        let mut client =
-            ClientRecord::new(id, kind, portcullis_core::client::Authentication::None);
+        let mut client = ClientRecord::new(id, kind, portcullis_core::client::Authentication::None);
         client.subject = sector(host);
         subject::seen_by(&desk, &client, &Id::parse(user).expect("id"))
     };

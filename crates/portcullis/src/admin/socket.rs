@@ -73,13 +73,10 @@ async fn converse(live: Arc<Live>, stream: UnixStream) -> anyhow::Result<()> {
 }
 
 async fn carry_out(live: &Arc<Live>, command: Command) -> anyhow::Result<Value> {
-    // What the gateway's snapshot holds a copy of.
-    let changes_snapshot = match command {
-        Command::ClientAdd { .. }
-        | Command::ClientKeyAdd { .. }
-        | Command::ClientKeyRevoke { .. }
-        | Command::SigningKeyRotate { .. }
-        | Command::SigningKeyKill { .. } => true,
+    let stale = match command {
+        Command::ClientAdd { .. } => Stale::Clients,
+        Command::ClientKeyAdd { .. } | Command::ClientKeyRevoke { .. } => Stale::ApiKeys,
+        Command::SigningKeyRotate { .. } | Command::SigningKeyKill { .. } => Stale::Keys,
         Command::UserAdd { .. }
         | Command::UserList
         | Command::UserDisable { .. }
@@ -90,7 +87,7 @@ async fn carry_out(live: &Arc<Live>, command: Command) -> anyhow::Result<Value> 
         | Command::ConsentList { .. }
         | Command::ConsentWithdraw { .. }
         | Command::SigningKeyList
-        | Command::Reload => false,
+        | Command::Reload => Stale::Nothing,
     };
     if matches!(command, Command::Reload) {
         return reload(live).await;
@@ -105,10 +102,23 @@ async fn carry_out(live: &Arc<Live>, command: Command) -> anyhow::Result<Value> 
         identity: Some(&live.identity),
     };
     let answer = super::perform(&office, command).await?;
-    if changes_snapshot {
-        reload(live).await?;
+    match stale {
+        Stale::Nothing => {}
+        Stale::Clients => drop(reload(live).await?),
+        Stale::ApiKeys => live.take_api_keys().await?,
+        // Not a reload: a bad file on disk must keep nobody from killing a stolen key. Before the
+        // answer: a thief writes any `rev`, and only a key set without the key refuses that.
+        Stale::Keys => live.take_keys(),
     }
     Ok(answer)
+}
+
+/// What a command leaves outdated in the gateway's snapshot.
+enum Stale {
+    Nothing,
+    Clients,
+    ApiKeys,
+    Keys,
 }
 
 async fn reload(live: &Arc<Live>) -> anyhow::Result<Value> {

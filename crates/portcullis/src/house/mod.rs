@@ -166,7 +166,9 @@ async fn dispatch(identity: &Identity, store: &Store, request: HouseRequest) -> 
             None => page::refused(400, "ParametersMalformed", "The request could not be read."),
         },
         // A client's own page may send its user here with a form (RP-Initiated Logout §2); what
-        // confirms is the hint, or our own page's sealed state.
+        // confirms is the hint, or our own page's sealed state. A foreign form that says nothing
+        // brings no cookie either: asked again as a page of our own, it does.
+        "logout" if is_bare_foreign_post(&request) => page::moved("/logout", "LogoutAskedAgain"),
         "logout" => match parameters(&request) {
             Some(asked) => {
                 login_pages::show(identity.log_out(&asked, cookies::presented(&request)).await)
@@ -208,6 +210,10 @@ async fn login_step(identity: &Identity, request: &HouseRequest) -> HouseAnswer 
         _ => identity.consent(&form, presented).await,
     };
     login_pages::show(outcome)
+}
+
+fn is_bare_foreign_post(request: &HouseRequest) -> bool {
+    request.method == "POST" && request.body.is_empty() && !page::from_same_origin(request)
 }
 
 /// The parameters of a page that takes them in the query or in a form (OpenID Connect Core §3.1.2.1).

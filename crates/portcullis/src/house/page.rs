@@ -82,6 +82,13 @@ pub(super) fn redirect(location: &str) -> http::Response<Bytes> {
     response
 }
 
+/// A redirect that the record names.
+pub(super) fn moved(location: &str, rule: &'static str) -> HouseAnswer {
+    let mut answer = plain(redirect(location));
+    answer.outcome = Ok(rule.to_owned());
+    answer
+}
+
 /// A refusal as a page.
 pub(super) fn refused(status: u16, rule: &'static str, words: &str) -> HouseAnswer {
     let body = RefusedPage { words, rule }.render().unwrap_or_default();

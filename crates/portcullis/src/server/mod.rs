@@ -281,7 +281,7 @@ impl Live {
 
     /// Gives the gateway the signing keys that identity holds now. The rest of the snapshot stays, so
     /// that a bad file on disk keeps no key from being rotated.
-    fn take_keys(&self) {
+    pub(crate) fn take_keys(&self) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.gateway.snapshot.load_full();
         let keyring = self.identity.keyring();
@@ -291,6 +291,17 @@ impl Live {
             passport: keyring.passport_key(),
             ..before.as_ref().clone()
         }));
+    }
+
+    /// Gives the gateway the API keys that the store holds now.
+    pub(crate) async fn take_api_keys(&self) -> anyhow::Result<()> {
+        let api_keys = compose::api_keys(&self.store, self.clock.now()).await?;
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.gateway.snapshot.load_full();
+        let generation = before.generation + 1;
+        let next = Snapshot { generation, api_keys, ..before.as_ref().clone() };
+        self.gateway.snapshot.store(Arc::new(next));
+        Ok(())
     }
 
     /// Since when the file on disk is refused, and why.

@@ -5,7 +5,7 @@ use crate::logout::tests::client;
 use crate::sessions;
 use crate::settings::Settings;
 use crate::testing::*;
-use portcullis_core::client::SubjectType;
+use portcullis_core::client::{Registered, SubjectType};
 use portcullis_core::fetch::{Fetch, FetchFault, Fetched, Fetching};
 use portcullis_core::jose::{base64url, jws, verify};
 use portcullis_core::web::{Address, Parameters};
@@ -16,6 +16,7 @@ use std::sync::{Mutex, OnceLock};
 struct Others {
     got: Mutex<Vec<(String, String)>>,
     status: Mutex<u16>,
+    namers: Mutex<Vec<NamedBy>>,
     store: OnceLock<Store>,
     together: Option<tokio::sync::Barrier>,
 }
@@ -27,7 +28,7 @@ impl Others {
 
     fn meeting(together: Option<tokio::sync::Barrier>) -> Arc<Others> {
         let (got, status, store) = (Mutex::default(), Mutex::new(200), OnceLock::new());
-        Arc::new(Others { got, status, store, together })
+        Arc::new(Others { got, status, namers: Mutex::default(), store, together })
     }
 
     fn answers(&self, status: u16) {
@@ -43,10 +44,8 @@ impl Others {
 impl Fetch for Others {
     fn fetch(&self, request: FetchRequest) -> Fetching<'_> {
         Box::pin(async move {
-            assert_eq!(
-                (request.named_by, request.authorization.is_none()),
-                (NamedBy::Config, true)
-            );
+            assert!(request.authorization.is_none());
+            self.namers.lock().expect("lock").push(request.named_by);
             let body = request.post.expect("a POST");
             assert_eq!(body.content_type, "application/x-www-form-urlencoded");
             let form = Parameters::parse(body.bytes.expose()).expect("a form");
@@ -280,4 +279,26 @@ async fn a_restart_forgets_nobody() {
     let world = World::over(again, told).await;
     world.identity.tick().await;
     assert_eq!(others.tokens().len(), 1);
+}
+
+/// `6-attacks`: whoever registers itself names no address of our own network.
+#[tokio::test]
+async fn only_operators_lead_to_private_addresses() {
+    for (registered, namer) in [
+        (Registered::File, NamedBy::Config),
+        (Registered::Store, NamedBy::Config),
+        (Registered::Document, NamedBy::Stranger),
+        (Registered::Itself, NamedBy::Stranger),
+    ] {
+        let others = Others::new();
+        let world = world(&others, told).await;
+        let session = log_in(&world).await;
+        sessions::end(&world.store, &session, NOW).await.expect("ended");
+        world.reload(|settings| {
+            told(settings);
+            client(settings, "app").registered = registered;
+        });
+        world.identity.tick().await;
+        assert_eq!(*others.namers.lock().expect("lock"), [namer], "{registered:?}");
+    }
 }

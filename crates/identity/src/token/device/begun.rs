@@ -118,7 +118,8 @@ impl Asked {
         let audience = target(&desk.settings, form.value("resource"), &scopes)?;
         let audience = audience.as_deref().map(str::to_owned);
         let text = form.value("authorization_details");
-        let asked = details::asked(&desk.settings, client, text, audience.as_deref().unwrap_or_default());
+        let asked =
+            details::asked(&desk.settings, client, text, audience.as_deref().unwrap_or_default());
         Ok(Asked { scopes, audience, details: details::to_stored(&asked?) })
     }
 

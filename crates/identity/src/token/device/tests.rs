@@ -35,7 +35,11 @@ fn at(ip: &str) -> Presented {
     Presented { ip: Some(ip.parse().expect("address")), ..Presented::default() }
 }
 
-async fn asked(world: &World, pairs: &[(&str, &str)], presented: Presented) -> Answered<DeviceStart> {
+async fn asked(
+    world: &World,
+    pairs: &[(&str, &str)],
+    presented: Presented,
+) -> Answered<DeviceStart> {
     let mut form = vec![("client_id", "tv"), ("scope", "openid payments:read")];
     form.retain(|(name, _)| !pairs.iter().any(|(other, _)| other == name));
     form.extend_from_slice(pairs);
@@ -321,8 +325,11 @@ async fn device_binding_other() {
     assert!(answered.nonce.is_some());
     let start = answered.result.expect("begun");
     says(&world, &ada, &start, "yes").await;
-    let form =
-        parameters(&[("grant_type", GRANT), ("client_id", "tv"), ("device_code", &start.device_code)]);
+    let form = parameters(&[
+        ("grant_type", GRANT),
+        ("client_id", "tv"),
+        ("device_code", &start.device_code),
+    ]);
     let poll = async |presented| world.identity.token(&[], &form, presented).await;
     let expected = ("invalid_grant", "DeviceBindingOther");
     assert_eq!(refused(&poll(Presented::default()).await), expected, "no proof");
@@ -339,8 +346,11 @@ async fn a_proof_at_the_poll_binds_what_was_begun_without() {
     let holder = Holder::new();
     let start = begun(&world).await;
     says(&world, &ada, &start, "yes").await;
-    let form =
-        parameters(&[("grant_type", GRANT), ("client_id", "tv"), ("device_code", &start.device_code)]);
+    let form = parameters(&[
+        ("grant_type", GRANT),
+        ("client_id", "tv"),
+        ("device_code", &start.device_code),
+    ]);
     // A proof for the other endpoint is for the other endpoint (RFC 9449 §4.3).
     let now = world.clock.now();
     let nonce = world.identity.desk().shared.proofs.nonce(now);

@@ -2,11 +2,9 @@
 
 use portcullis_core::client::ClientType;
 use portcullis_core::id;
-use portcullis_core::jose::jws;
 use portcullis_core::oauth::token::ASSERTION_TYPE;
 use portcullis_core::revocation::RevocationKind;
 use portcullis_core::scope::Scopes;
-use portcullis_core::time::Clock;
 use portcullis_store::database::StoreFault;
 use serde_json::{Value, json};
 
@@ -183,7 +181,10 @@ async fn exchange_never_widens() {
         assert_eq!(answer.scope, "payments:read");
     }
     let named = [("resource", ""), ("audience", PAYMENTS)];
-    assert_eq!(ok(tried(&world, "middle", &token, &named).await).scope, "payments:read payments:write");
+    assert_eq!(
+        ok(tried(&world, "middle", &token, &named).await).scope,
+        "payments:read payments:write"
+    );
 }
 
 #[tokio::test]
@@ -202,10 +203,8 @@ async fn nothing_left() {
 #[tokio::test]
 async fn what_was_narrowed_stays_narrow() {
     let (world, _, token) = with_token(|settings| {
-        settings.apis[1].scopes =
-            Scopes::parse("payments:read payments:write").expect("scopes");
-        settings.apis[2].scopes =
-            Scopes::parse("payments:read payments:write").expect("scopes");
+        settings.apis[1].scopes = Scopes::parse("payments:read payments:write").expect("scopes");
+        settings.apis[2].scopes = Scopes::parse("payments:read payments:write").expect("scopes");
     })
     .await;
     let less = [("scope", "payments:read")];
@@ -229,10 +228,12 @@ fn minted(world: &World, token: &str, change: impl FnOnce(&mut Value)) -> String
 #[tokio::test]
 async fn actors_too_many() {
     let (world, _, token) = with_token(|_| {}).await;
-    let chain = |count| (0..count).fold(Value::Null, |act, _| match act {
-        Value::Null => json!({ "sub": "back" }),
-        act => json!({ "sub": "back", "act": act }),
-    });
+    let chain = |count| {
+        (0..count).fold(Value::Null, |act, _| match act {
+            Value::Null => json!({ "sub": "back" }),
+            act => json!({ "sub": "back", "act": act }),
+        })
+    };
     let three = minted(&world, &token, |claims| claims["act"] = chain(3));
     let answer = ok(tried(&world, "middle", &three, &[]).await);
     let actors = world.claims(&answer.access_token).expect("lives").act.expect("actors");
@@ -265,10 +266,22 @@ async fn details_go_along_word_for_word_or_not_at_all() {
 async fn types_that_are_not_access_tokens() {
     let (world, _, token) = with_token(|_| {}).await;
     for (name, value, rule) in [
-        ("subject_token_type", "urn:ietf:params:oauth:token-type:id_token", "SubjectTokenTypeUnsupported"),
-        ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt", "SubjectTokenTypeUnsupported"),
+        (
+            "subject_token_type",
+            "urn:ietf:params:oauth:token-type:id_token",
+            "SubjectTokenTypeUnsupported",
+        ),
+        (
+            "subject_token_type",
+            "urn:ietf:params:oauth:token-type:jwt",
+            "SubjectTokenTypeUnsupported",
+        ),
         ("subject_token_type", "", "SubjectTokenTypeMissing"),
-        ("requested_token_type", "urn:ietf:params:oauth:token-type:refresh_token", "RequestedTypeUnsupported"),
+        (
+            "requested_token_type",
+            "urn:ietf:params:oauth:token-type:refresh_token",
+            "RequestedTypeUnsupported",
+        ),
         ("actor_token", "x", "ActorTokenHalf"),
     ] {
         let answered = tried(&world, "middle", &token, &[(name, value)]).await;
@@ -287,7 +300,8 @@ async fn subject_token_invalid() {
     let claims = world.claims(&token).expect("lives");
     let forged = world.key.sign("at+jwt", &claims);
     let retyped = world.identity.keyring().access().sign("JWT", &claims);
-    let elsewhere = minted(&world, &token, |claims| claims["iss"] = json!("https://login.example/"));
+    let elsewhere =
+        minted(&world, &token, |claims| claims["iss"] = json!("https://login.example/"));
     for (name, text) in [
         ("garbage", "garbage"),
         ("another's signature", &forged),
@@ -444,15 +458,6 @@ async fn a_bound_token_is_exchanged_by_its_audience_and_bound_anew() {
     assert_eq!(answer.token_type, "DPoP");
     let claims = world.claims(&answer.access_token).expect("lives");
     assert_eq!(claims.cnf, Some(Confirmation::Key(holder.thumbprint())));
-}
-
-#[tokio::test]
-async fn a_role_taken_away_is_not_carried_on() {
-    let (world, ada, token) = with_token(|_| {}).await;
-    let answer = ok(tried(&world, "middle", &token, &[]).await);
-    let parsed = jws::parse(&answer.access_token).expect("a JWS");
-    let claims: Value = serde_json::from_slice(&parsed.payload).expect("claims");
-    assert_eq!(claims["roles"], json!(ada.user.roles));
 }
 
 #[tokio::test]

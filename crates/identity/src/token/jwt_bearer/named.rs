@@ -117,7 +117,8 @@ fn verified(
     assertion: &Secret<String>,
 ) -> Result<ForeignClaims, OauthError> {
     let read = |ours: &str| {
-        let verified = verify::federated_assertion(assertion.expose(), keys, issuer, ours, desk.now);
+        let verified =
+            verify::federated_assertion(assertion.expose(), keys, issuer, ours, desk.now);
         verified.map(|verified| verified.claims().clone())
     };
     let ours = &desk.settings.issuer_text;
