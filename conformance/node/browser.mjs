@@ -5,6 +5,10 @@ import { createHmac } from "node:crypto";
 export class Browser {
   cookies = new Map();
 
+  constructor(person) {
+    this.person = person;
+  }
+
   async go(url, form) {
     const headers = { cookie: [...this.cookies].map(([k, v]) => `${k}=${v}`).join("; ") };
     if (form) headers["content-type"] = "application/x-www-form-urlencoded";
@@ -24,26 +28,63 @@ export class Browser {
     return { status: answer.status, location: answer.headers.get("location"), text: await answer.text() };
   }
 
-  // Walks from the authorization request to the client's redirect, whatever pages come between.
-  async signIn(start, person) {
-    let page = await this.go(start);
+  // Walks from a first page to the end, whatever forms come between. The end is a redirect, a form
+  // that goes elsewhere (response_mode=form_post), or a page without a form.
+  async walk(start, words = {}) {
     const origin = new URL(start).origin;
+    let page = await this.go(start);
     for (let step = 0; step < 8; step += 1) {
-      if (page.location) return page.location;
-      const state = /name="state" value="([^"]*)"/.exec(page.text)?.[1];
-      if (!state) throw new Error(`no form on a page of status ${page.status}: ${page.text}`);
-      const secret = /<code>([A-Z2-7 ]{20,})<\/code>/.exec(page.text)?.[1];
-      if (secret) person.secret = secret.replaceAll(" ", "");
-      if (page.text.includes('name="password"')) {
-        page = await this.go(`${origin}/login`, { state, login: person.login, password: person.password });
-      } else if (page.text.includes('name="code"')) {
-        page = await this.go(`${origin}/login/totp`, { state, code: await freshCode(person) });
-      } else {
-        page = await this.go(`${origin}/consent`, { state, decision: "allow" });
+      if (page.location && new URL(page.location, start).origin === origin) {
+        page = await this.go(new URL(page.location, start).href);
+        continue;
       }
+      const form = /<form method="post" action="([^"]*)"/.exec(page.text);
+      if (page.location || !form) return page;
+      const to = new URL(plain(form[1]), start);
+      const hidden = fields(page.text);
+      if (to.origin !== origin) return { ...page, posted: { to: to.href, fields: hidden } };
+      page = await this.go(to.href, { ...hidden, ...(await this.answer(page, words)) });
     }
     throw new Error("the login does not end");
   }
+
+  // From an authorization request to the client's redirect.
+  async signIn(start) {
+    const end = await this.walk(String(start));
+    if (!end.location) throw new Error(`no redirect, but a page of status ${end.status}: ${words(end.text)}`);
+    return end.location;
+  }
+
+  // What the person fills in.
+  async answer(page, { userCode, decision }) {
+    const secret = /<code>([A-Z2-7 ]{20,})<\/code>/.exec(page.text)?.[1];
+    if (secret) this.person.secret = secret.replaceAll(" ", "");
+    const asks = (name) => page.text.includes(`name="${name}"`);
+    if (asks("password")) return { login: this.person.login, password: this.person.password };
+    if (asks("user_code")) return { user_code: userCode };
+    if (asks("code")) return { code: await freshCode(this.person) };
+    const offered = /name="decision" value="([^"]*)"/.exec(page.text)?.[1];
+    return offered ? { decision: decision ?? offered } : {};
+  }
+}
+
+function fields(text) {
+  const found = text.matchAll(/<input type="hidden" name="([^"]*)" value="([^"]*)"/g);
+  return Object.fromEntries([...found].map(([, name, value]) => [name, plain(value)]));
+}
+
+// What an attribute says, with its character references resolved.
+function plain(text) {
+  const named = { amp: "&", lt: "<", gt: ">", quot: '"' };
+  return text.replace(/&(?:#x([0-9a-f]+)|#(\d+)|(\w+));/gi, (whole, hex, decimal, name) => {
+    if (name) return named[name] ?? whole;
+    return String.fromCodePoint(hex ? parseInt(hex, 16) : Number(decimal));
+  });
+}
+
+// The words of a page, for a message.
+export function words(text) {
+  return text.replace(/<style.*?<\/style>|<[^>]*>/gs, " ").replace(/\s+/g, " ").trim().slice(0, 300);
 }
 
 // RFC 6238; each step counts once, so a second code waits for the next step.

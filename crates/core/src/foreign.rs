@@ -66,6 +66,18 @@ pub struct ClaimMap {
     pub attributes: BTreeMap<String, String>,
     /// Whether its subjects are software rather than people.
     pub subjects: Subjects,
+    /// Whose second factor counts where one is demanded of a user.
+    pub second_factor: SecondFactor,
+}
+
+/// Whose second factor counts for people whom an issuer names (`mfa` in the file).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecondFactor {
+    /// Ours: of whom one is demanded here, its assertion is not enough.
+    #[default]
+    Ours,
+    /// Its own: the operator says so in words.
+    Theirs,
 }
 
 /// What the subjects of an issuer are.

@@ -108,7 +108,10 @@ fn is_document(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("https://") else { return false };
     let Some((authority, path)) = rest.split_once('/') else { return false };
     let authority_is_plain = !authority.is_empty() && !authority.contains(['@', '%']);
-    text.len() <= MAX_DOCUMENT_ID && text.bytes().all(plain) && authority_is_plain && !path.is_empty()
+    text.len() <= MAX_DOCUMENT_ID
+        && text.bytes().all(plain)
+        && authority_is_plain
+        && !path.is_empty()
 }
 
 impl<K> Clone for Id<K> {
@@ -182,7 +185,8 @@ mod tests {
     #[test]
     fn a_client_id_may_be_the_address_of_a_document() {
         let longest = format!("https://a.example/{}", "a".repeat(MAX_DOCUMENT_ID - 18));
-        for good in ["https://app.example/client.json", "https://app.example:8443/a/b~c", &longest] {
+        for good in ["https://app.example/client.json", "https://app.example:8443/a/b~c", &longest]
+        {
             assert!(Id::<Client>::parse(good).is_ok(), "{good}");
             assert!(Id::<Token>::parse(good).is_err(), "of no other kind: {good}");
         }

@@ -109,7 +109,7 @@ pub struct Handshakes {
 pub fn server_config(certified: Vec<Certified>) -> Result<(Handshakes, Certificates), TlsFault> {
     let resolver = Arc::new(Resolver(ArcSwap::from_pointee(by_name(certified)?)));
     let quiet = configure(&resolver, Arc::new(rustls::server::NoClientAuth))?;
-    let asking = configure(&resolver, clients::Offered::new())?;
+    let asking = configure(&resolver, clients::Offered::verifier())?;
     Ok((Handshakes { quiet, asking }, Certificates(resolver)))
 }
 

@@ -325,19 +325,7 @@ fn blank(client: Option<String>, scopes: Scopes) -> Circumstances {
 }
 
 fn marks(verified: &Verified<AccessClaims>) -> Marks {
-    let claims = verified.claims();
-    let mut things = vec![
-        (RevocationKind::All, ""),
-        (RevocationKind::Token, claims.jti.as_str()),
-        (RevocationKind::Subject, claims.sub.as_str()),
-        (RevocationKind::Client, claims.client_id.as_str()),
-    ];
-    things.extend(claims.gid.as_ref().map(|gid| (RevocationKind::Grant, gid.as_str())));
-    things.extend(claims.sid.as_ref().map(|sid| (RevocationKind::Session, sid.as_str())));
-    things.extend(verified.kid().map(|kid| (RevocationKind::Key, kid)));
-    let groups = claims.groups.iter().chain(&claims.roles);
-    things.extend(groups.map(|group| (RevocationKind::Group, group.as_str())));
-    Marks::collect(claims.rev, &things)
+    Marks::of(verified.claims(), verified.kid())
 }
 
 /// The memory of one worker.

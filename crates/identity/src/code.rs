@@ -3,6 +3,7 @@
 //! It carries the id of the grant that it will create, so that redeeming it is one unique insert
 //! and no row exists for a code that nobody redeems.
 
+use portcullis_core::client::ClientRecord;
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::claims::{Confirmation, FactorTimes};
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 use crate::consent::Consented;
 use crate::desk::Desk;
+use crate::documents;
 use crate::settings::CODE_S;
 
 /// A code, opened.
@@ -37,6 +39,8 @@ pub(crate) struct Code {
     details: Vec<Value>,
     #[serde(default)]
     offline: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    document: Option<String>,
     expires: i64,
 }
 
@@ -65,6 +69,7 @@ pub(crate) fn mint(desk: &Desk, consented: Consented) -> String {
         dpop_jkt: terms.dpop_jkt,
         details: terms.details,
         offline: terms.offline,
+        document: terms.document,
         expires: desk.in_seconds(CODE_S).unix(),
     };
     // An empty text opens nowhere; our own words are always JSON.
@@ -137,6 +142,10 @@ impl Code {
             }
             Some(_) | None => Ok(()),
         }
+    }
+    /// Whether a client that is its document is still what the user agreed to.
+    pub(crate) fn is_of(&self, client: &ClientRecord) -> bool {
+        documents::digest(client) == self.document
     }
     /// Where it was sent.
     pub(crate) fn redirect(&self) -> &str {
@@ -212,6 +221,7 @@ mod tests {
             dpop_jkt: None,
             details: Vec::new(),
             offline: false,
+            document: None,
             expires: world.clock.now().unix() + CODE_S,
         };
         change(&mut code);
@@ -304,6 +314,16 @@ mod tests {
         });
         let answered = redeemed(&world, &code, Presented::default()).await;
         assert_eq!(refused_as(&answered), ("invalid_grant", "RedirectUnregistered"));
+    }
+
+    /// `6-attacks`: a document changed between authorize and token. (`app` is none, so that any
+    /// document is another.)
+    #[tokio::test]
+    async fn client_document_changed_since_the_code() {
+        let world = world().await;
+        let code = sealed(&world, |code| code.document = Some("AAAA".into()));
+        let answered = redeemed(&world, &code, Presented::default()).await;
+        assert_eq!(refused_as(&answered), ("invalid_grant", "ClientDocumentChanged"));
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! Asked on first use, on widening, and always for clients that cannot prove who they are. The
 //! grant itself is made when the code is redeemed; what is kept here is that the user agreed.
 
+use portcullis_core::client::{ClientType, Registered};
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::claims::FactorTimes;
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
@@ -10,16 +11,21 @@ use portcullis_core::oauth::pkce::Challenge;
 use portcullis_core::scope::Scopes;
 use portcullis_core::web::Parameters;
 use portcullis_store::database::Tx;
+use portcullis_store::device_logins::Decision;
+use portcullis_store::sessions::SessionRecord;
 use portcullis_store::used::UsedKind;
 
-use crate::authorize::Rejected;
+use crate::authorize::ask::DeviceAsk;
+use crate::authorize::{Checked, Destination, OFFLINE, Rejected};
 use crate::code;
 use crate::desk::Desk;
+use crate::documents;
 use crate::login::CameBack;
 use crate::login::password::AwaitingPassword;
 use crate::login::sealed::{self, Opened, Stage};
 use crate::login::state::{Done, Login, Proven, Step, Ticket, next};
-use crate::outcome::{Notice, PageRefusal, Presented};
+use crate::outcome::{DeviceAnswer, Notice, PageRefusal, Presented, Show};
+use crate::subject;
 
 /// Who it is, is proven; what the client may have, is not granted yet.
 pub struct AwaitingConsent {
@@ -62,6 +68,8 @@ pub(crate) struct Terms {
     pub(crate) details: Vec<serde_json::Value>,
     /// Whether the grant outlives the session: `offline_access`, or a native client.
     pub(crate) offline: bool,
+    /// What the client's document said, when it is one ([`documents::digest`]).
+    pub(crate) document: Option<String>,
 }
 
 impl Consented {
@@ -77,7 +85,7 @@ pub(crate) async fn step(
     form: &Parameters,
     presented: &Presented,
 ) -> Result<Step, Rejected> {
-    let (ticket, stage) = match sealed::open(desk, form, presented)? {
+    let (ticket, stage) = match sealed::open(desk, form, presented).await? {
         Opened::Fresh(ticket, stage) => (ticket, stage),
         Opened::Stale(ticket) => return Ok(AwaitingPassword::stale(ticket)),
     };
@@ -100,7 +108,7 @@ pub(crate) async fn step(
         };
         let (login, what) = match decision.as_str() {
             "allow" => (Login::Done(awaiting.granted(tx, &at).await?), Ok("ConsentGranted")),
-            "deny" => (Login::Done(awaiting.denied()), Err("ConsentDenied")),
+            "deny" => (Login::Done(awaiting.denied(tx, &at).await?), Err("ConsentDenied")),
             _ => (Login::Consent(awaiting), Err("DecisionMissing")),
         };
         Ok(Step { result: what, ..Step::taken(login, client, "ConsentGranted").by(user) })
@@ -118,18 +126,31 @@ impl AwaitingConsent {
     pub(crate) fn stands(&self) -> bool {
         let checked = self.ticket.checked();
         let client = checked.client();
-        if checked.prompt().consent {
+        let answer_to = match checked.destination() {
+            Destination::Client { answer_to, .. } => answer_to,
+            // RFC 8628 §5.4: whoever approves must see which device asks, each time.
+            Destination::Device(_) => return false,
+        };
+        // RFC 9396 §11.2: another amount is another question, even for a known client. A client that
+        // nobody registered is asked about always.
+        let always = checked.prompt().consent
+            || !checked.details().is_empty()
+            || client.registered == Registered::Document;
+        if always {
             return false;
         }
+        let agreed = checked.scopes().is_subset(&self.consented);
         // RFC 8252 §8.6, RFC 9700 §4.14: only an https redirect is the client's and nobody
         // else's; any app can claim a scheme or a loopback port.
-        let held = checked.answer_to().redirect().starts_with("https://");
-        let agreed = client.is_confidential() && checked.scopes().is_subset(&self.consented);
-        (client.first_party && held) || agreed
+        let held = answer_to.redirect().starts_with("https://");
+        // OpenID Connect Core §11: what outlives the session is the user's to grant, not ours.
+        let ours = client.first_party && (agreed || !checked.scopes().contains(OFFLINE));
+        (ours && held) || (client.is_confidential() && agreed)
     }
 
     /// The only maker of codes. Reads user and session again in this transaction, and consumes the
-    /// login's nonce in it: a state replayed after its consent makes no second code.
+    /// login's nonce in it, with whatever else is used once: a state replayed after its consent
+    /// makes no second code.
     pub(crate) async fn granted(self, tx: &Tx, desk: &Desk) -> Result<Done, Rejected> {
         let AwaitingConsent { ticket, proven, consented } = self;
         let checked = ticket.checked();
@@ -138,38 +159,49 @@ impl AwaitingConsent {
         let (Some(user), Some(session)) = (user, session) else {
             return Err(refused("SessionEnded"));
         };
-        if !tx.first_use(UsedKind::Login, ticket.nonce(), ticket.ends()).await? {
-            return Err(refused("StateReplayed"));
+        // OpenID Connect Core §3.1.2.1: the user that `id_token_hint` names, or an error.
+        let seen = || subject::seen_by(desk, checked.client(), &user.id);
+        if checked.hint().is_some_and(|hint| hint != seen()) {
+            let description = "another user signed in than the one of id_token_hint";
+            let (code, rule) = (ErrorCode::LoginRequired, "HintOfAnotherUser");
+            return Err(checked.refuse(OauthError::new(code, rule, description)));
         }
+        spend(tx, &ticket).await?;
         // The session was used: its idle time begins anew. Cookie and ledger stay.
         tx.raise_session(&session.id, &session.cookie, session.factors, desk.now).await?;
-        if !checked.client().first_party && !checked.scopes().is_subset(&consented) {
-            tx.keep_consent(&user.id, &checked.client().id, checked.scopes(), desk.now).await?;
+        let scopes = checked.scopes();
+        let operators = checked.client().first_party && !scopes.contains(OFFLINE);
+        if !operators && !scopes.is_subset(&consented) {
+            tx.keep_consent(&user.id, &checked.client().id, scopes, desk.now).await?;
         }
-        let consented = Consented {
-            terms: Terms {
-                client: checked.client().id.clone(),
-                redirect: checked.answer_to().redirect().to_owned(),
-                challenge: checked.challenge().clone(),
-                nonce: checked.request().nonce.clone(),
-                scopes: checked.scopes().clone(),
-                audience: checked.audience().map(|audience| audience.to_string()),
-                session: session.id.clone(),
-                user: user.id.clone(),
-                factors: session.factors,
-                dpop_jkt: None,
-                details: Vec::new(),
-                offline: false,
-            },
-        };
-        Ok(Done::at(checked.answer_to().with_code(&code::mint(desk, consented))))
+        match checked.destination() {
+            Destination::Client { answer_to, challenge } => {
+                let consented = Consented { terms: terms(checked, challenge, &session) };
+                Ok(Done::at(answer_to.with_code(desk, code::mint(desk, consented))))
+            }
+            Destination::Device(device) => {
+                let session = SessionRecord::clone(&session);
+                let (user, factors) = (session.user, session.factors);
+                let decision = Decision::Approved { user, session: session.id, factors };
+                decide(tx, desk, device, &decision).await?;
+                Ok(Done::at(Show::DeviceAnswered(DeviceAnswer::Approved)))
+            }
+        }
     }
 
-    /// RFC 6749 §4.1.2.1: the client learns that the user said no.
-    fn denied(self) -> Done {
+    /// RFC 6749 §4.1.2.1, RFC 8628 §3.5: whoever asked learns that the user said no.
+    async fn denied(self, tx: &Tx, desk: &Desk) -> Result<Done, Rejected> {
         let description = "the user did not agree";
         let error = OauthError::new(ErrorCode::AccessDenied, "ConsentDenied", description);
-        Done::at(self.ticket.checked().answer_to().with_error(&error))
+        match self.ticket.checked().destination() {
+            Destination::Client { answer_to, .. } => {
+                Ok(Done::at(answer_to.with_error(desk, &error)))
+            }
+            Destination::Device(device) => {
+                decide(tx, desk, device, &Decision::Denied).await?;
+                Ok(Done::at(Show::DeviceAnswered(DeviceAnswer::Denied)))
+            }
+        }
     }
 
     /// The request.
@@ -185,6 +217,56 @@ impl AwaitingConsent {
     /// What is sealed into the page.
     pub(crate) fn stage(&self) -> Stage {
         Stage::Proven { session: self.proven.session.clone() }
+    }
+}
+
+/// Uses up what the login is good for once: its own nonce, and the reference or the object that it
+/// came with (RFC 9126 §7.3). All or nothing: a login that is refused has used nothing.
+async fn spend(tx: &Tx, ticket: &Ticket) -> Result<(), Rejected> {
+    if !tx.first_use(UsedKind::Login, ticket.nonce(), ticket.ends()).await? {
+        return Err(refused("StateReplayed"));
+    }
+    for spend in ticket.checked().spends() {
+        if !tx.first_use(spend.kind(), &spend.mark, spend.until()).await? {
+            return Err(refused(spend.rule()));
+        }
+    }
+    Ok(())
+}
+
+/// All that the code is bound to.
+fn terms(checked: &Checked, challenge: &Challenge, session: &SessionRecord) -> Terms {
+    let client = checked.client();
+    let request = checked.request();
+    Terms {
+        client: client.id.clone(),
+        redirect: request.and_then(|request| request.redirect_uri.clone()).unwrap_or_default(),
+        challenge: challenge.clone(),
+        nonce: request.and_then(|request| request.nonce.clone()),
+        scopes: checked.scopes().clone(),
+        audience: checked.audience().map(|audience| audience.to_string()),
+        session: session.id.clone(),
+        user: session.user.clone(),
+        factors: session.factors,
+        dpop_jkt: request.and_then(|request| request.dpop_jkt.clone()),
+        details: checked.details().to_vec(),
+        // OpenID Connect Core §11; `4-identity`: a native app's grant lives by its own clock.
+        offline: checked.scopes().contains(OFFLINE) || client.kind == ClientType::Native,
+        document: documents::digest(client),
+    }
+}
+
+/// Decides a device login, once (RFC 8628 §3.3).
+async fn decide(
+    tx: &Tx,
+    desk: &Desk,
+    device: &DeviceAsk,
+    decision: &Decision,
+) -> Result<(), Rejected> {
+    let code = device.code().ok_or_else(|| refused("DeviceLoginOver"))?;
+    match tx.decide_device_login(&code, decision, desk.now).await? {
+        true => Ok(()),
+        false => Err(refused("DeviceLoginOver")),
     }
 }
 

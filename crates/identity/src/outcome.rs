@@ -76,6 +76,8 @@ pub struct FormPostPage {
 
 /// The page that asks for a user code.
 pub struct DeviceCodePage {
+    /// The state: a hidden field named `state`. A code without it is only filled in.
+    pub sealed: String,
     /// Prefilled from `verification_uri_complete`; never submitted by itself.
     pub user_code: String,
     /// What went wrong before.

@@ -23,6 +23,7 @@ pub enum Require {
 }
 
 /// The settings.
+#[derive(Clone)]
 pub struct Settings {
     /// Our issuer.
     pub issuer: Address,

@@ -335,13 +335,14 @@ const MIXED: &str = "
 'GET /2/{account}' = [{ allow = 'group:staff', from = ['10.0.0.0/8', '2001:db8::/32'] }, { allow = 'service' }]
 'GET /3/{account}' = { allow = 'user', until = '2026-12-01', when = 'resource.account == principal.account' }
 'GET /4/{account}' = [{ allow = 'user', when = 'context.age.mfa < 300' }, { allow = 'role:admin' }]
+'GET /bound/{account}' = [{ allow = 'user', bound = 'dpop', via = 'service:mailer' }, { allow = 'service', bound = 'dpop or mtls', via = ['service:mailer', 'service:ledger'] }]
 ";
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn cedar_and_the_clauses_agree(
-        line in 0..5_usize,
+        line in 0..6_usize,
         kind in 0..4_usize,
         role in prop::sample::select(vec!["admin", "support", ""]),
         group in prop::sample::select(vec!["staff", ""]),
@@ -350,6 +351,8 @@ proptest! {
         ip in prop::sample::select(vec!["10.1.1.1", "11.1.1.1", "2001:db8::1", "::1", "::ffff:10.0.0.1"]),
         now in prop::sample::select(vec![NOW, 1_796_083_200, 1_796_083_199]),
         age in prop::option::of(prop::sample::select(vec![0_i64, 299, 300])),
+        (dpop, mtls) in (any::<bool>(), any::<bool>()),
+        actors in prop::sample::subsequence(vec!["mailer", "ledger", "other"], 0..=3),
     ) {
         use portcullis_core::jose::claims::Attribute;
         thread_local!(static RULES: Rules = rules(MIXED));
@@ -369,6 +372,9 @@ proptest! {
             ip: ip.parse().unwrap(),
             now,
             ages: age.map(|age| ("mfa", age)).into_iter().collect(),
+            dpop,
+            mtls,
+            actors: actors.into_iter().map(Into::into).collect(),
             ..circumstances(scopes)
         };
         RULES.with(|rules| {

@@ -113,7 +113,7 @@ fn logout(row: &Row) -> Result<PendingLogout, StoreFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{NOW, World, grant, id, later, memory, session, user};
+    use crate::testing::{NOW, World, grant, id, later, memory, offline, session, user};
 
     /// Ada's session `one`, with a grant of each of two clients.
     async fn with_session() -> World {
@@ -154,6 +154,24 @@ mod tests {
                     assert_eq!((&due.user, &due.session), (&id("ada"), &id("one")));
                     assert_eq!((due.tries, due.due), (0, later(2)));
                 }
+                Ok(())
+            })
+            .await;
+    }
+
+    /// OpenID Connect Back-Channel Logout 1.0 §2.7: it keeps its refresh token, and hears of it.
+    #[tokio::test]
+    async fn a_client_whose_only_grant_lives_on_is_told_too() {
+        let world = with_session().await;
+        world
+            .transact(async |tx: &Tx| {
+                let mut lasting = offline("lasting", "ada", "one");
+                lasting.client = id("mobile");
+                tx.add_grant(&lasting).await?;
+                tx.end_session(&id("one"), later(1)).await?;
+                let due = tx.due_logouts(later(1), 9).await?;
+                assert!(due.iter().any(|due| due.client == lasting.client));
+                assert!(tx.active_grant(&lasting.id).await?.is_some());
                 Ok(())
             })
             .await;

@@ -42,6 +42,7 @@ pub(crate) mod testing;
 mod tests;
 
 use exchange::Ended;
+pub(crate) use seats::MAX_PER_HOST;
 use seats::{Seat, Seats};
 use seldom::Seldom;
 pub(crate) use target::Target;

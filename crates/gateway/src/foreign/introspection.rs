@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::ForeignFault;
 use super::answer::{self, BELIEVED};
+use crate::fetch::MAX_PER_HOST;
 use crate::fetch::seldom::Seldom;
 
 /// From the question to its verdict, waiting for a place included (`3-gateway`, stage 6).
@@ -36,7 +37,7 @@ const MAX_ACTIVE: usize = 10_000;
 const MAX_INACTIVE: usize = 10_000;
 /// Questions to one issuer at once: one less than the fetcher has seats for a host, since its key
 /// sets may be on the same one.
-pub(super) const MAX_AT_ONCE: usize = 3;
+pub(super) const MAX_AT_ONCE: usize = MAX_PER_HOST - 1;
 /// Tokens asked about at once, and askers that wait for an answer that is on its way.
 pub(super) const MAX_QUESTIONS: usize = 256;
 const MAX_WAITING: usize = 1024;

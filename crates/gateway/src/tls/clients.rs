@@ -86,7 +86,7 @@ pub(crate) fn read(
 pub(super) struct Offered(Arc<CryptoProvider>);
 
 impl Offered {
-    pub(super) fn new() -> Arc<dyn ClientCertVerifier> {
+    pub(super) fn verifier() -> Arc<dyn ClientCertVerifier> {
         Arc::new(Offered(provider()))
     }
 }

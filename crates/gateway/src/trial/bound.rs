@@ -36,13 +36,12 @@ impl Holder {
     /// A proof for `GET /v1/bound` with the nonce of now.
     fn proof(&self, trial: &Trial) -> String {
         let nonce = trial.gateway.proofs.nonce(trial.now());
-        self.proof_of("GET", URL, Some(&self.token), Some(&nonce), trial.now())
+        self.proof_of(("GET", URL), Some(&self.token), Some(&nonce), trial.now())
     }
 
     fn proof_of(
         &self,
-        method: &str,
-        url: &str,
+        (method, url): (&str, &str),
         token: Option<&str>,
         nonce: Option<&str>,
         now: Timestamp,
@@ -112,7 +111,7 @@ fn a_bearer_token_under_the_dpop_scheme_is_refused() {
         let holder = Holder::new(&trial);
         let plain = trial.token(&trial.user());
         let nonce = trial.gateway.proofs.nonce(trial.now());
-        let proof = holder.proof_of("GET", URL, Some(&plain), Some(&nonce), trial.now());
+        let proof = holder.proof_of(("GET", URL), Some(&plain), Some(&nonce), trial.now());
         let seen = trial.ask(shown("DPoP", &plain, &[&proof])).await;
         assert_eq!(seen.status, StatusCode::UNAUTHORIZED);
         assert_eq!(trial.records.last().reason, "TokenNotOfKey");
@@ -146,7 +145,7 @@ fn a_proof_without_the_servers_nonce_gets_one_and_charges_nothing() {
         let unknown = base64url::encode(&[9; 16]);
         for nonce in [None, Some(unknown.as_str())] {
             for _ in 0..20 {
-                let proof = holder.proof_of("GET", URL, Some(&holder.token), nonce, now);
+                let proof = holder.proof_of(("GET", URL), Some(&holder.token), nonce, now);
                 let seen = trial.ask(shown("DPoP", &holder.token, &[&proof])).await;
                 assert_eq!(seen.status, StatusCode::UNAUTHORIZED);
                 assert!(seen.field("www-authenticate").contains("error=\"use_dpop_nonce\""));
@@ -218,7 +217,7 @@ fn a_proof_fits_its_request_and_its_token_alone() {
         let (holder, now) = (Holder::new(&trial), trial.now());
         let nonce = trial.gateway.proofs.nonce(now);
         let (nonce, token) = (Some(nonce.as_str()), Some(holder.token.as_str()));
-        let proof = |method, url, token, now| holder.proof_of(method, url, token, nonce, now);
+        let proof = |method, url, token, now| holder.proof_of((method, url), token, nonce, now);
         let old = now.before(Duration::from_secs(3600));
         let ahead = now.after(Duration::from_secs(3600));
         let table = [
@@ -254,7 +253,8 @@ fn a_proof_of_another_key_is_refused_and_charged() {
         let nonce = trial.gateway.proofs.nonce(trial.now());
         let mut statuses = Vec::new();
         for _ in 0..7 {
-            let proof = thief.proof_of("GET", URL, Some(&holder.token), Some(&nonce), trial.now());
+            let proof =
+                thief.proof_of(("GET", URL), Some(&holder.token), Some(&nonce), trial.now());
             statuses.push(trial.ask(shown("DPoP", &holder.token, &[&proof])).await.status.as_u16());
         }
         assert_eq!(statuses, [401, 401, 401, 401, 401, 429, 429]);
@@ -321,7 +321,7 @@ fn userinfo_takes_bound_tokens_of_any_audience_and_only_ours() {
         assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
         let nonce = trial.gateway.proofs.nonce(trial.now());
         let url = "https://login.example/oauth/userinfo";
-        let proof = holder.proof_of("GET", url, Some(&holder.token), Some(&nonce), trial.now());
+        let proof = holder.proof_of(("GET", url), Some(&holder.token), Some(&nonce), trial.now());
         let seen = ask("DPoP", Some(&proof)).await;
         assert_eq!(seen.status, StatusCode::OK, "{:?}", trial.records.last());
         let told = trial.house.seen.lock().unwrap().pop().unwrap();

@@ -1,73 +1,76 @@
-//! The authorization request (RFC 6749 §4.1.1) as one table of named checks.
+//! The authorization request (RFC 6749 §4.1.1): how it arrives, the table of named checks, and where
+//! its answer goes.
 //!
-//! The first thing of a login, and again at each later step: what is sealed into the pages is the
-//! request as it came, so that a client or a scope taken away meanwhile is refused. Until client
-//! and redirect are proven an error is a page; afterwards it goes to the client. Who the user is
-//! and what was granted is not looked at here.
+//! A request arrives in the open, by a reference to one that its client pushed ([`par`]), or in an
+//! object that its client signed ([`object`]); a device's arrives by its user code ([`device`]).
+//! The table ([`checks`]) is the same for all. It runs first in a login and again at each later
+//! step: what is sealed into the pages is the request as it came ([`ask`]), so that a client or a
+//! scope taken away meanwhile is refused. Until client and redirect are proven an error is a page;
+//! afterwards it goes to the client ([`answer`]). Who the user is and what was granted is not looked
+//! at here.
 
+pub(crate) mod ask;
+pub(crate) mod answer;
+mod assurance;
+mod checks;
+mod object;
 pub(crate) mod par;
 pub(crate) mod device;
 
 use std::sync::Arc;
 
-use portcullis_core::client::{ClientRecord, ClientType};
-use portcullis_core::id::Id;
+use portcullis_core::client::ClientRecord;
+use portcullis_core::jose::verify;
 use portcullis_core::oauth::authorize::AuthorizationRequest;
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
 use portcullis_core::oauth::pkce::Challenge;
 use portcullis_core::scope::Scopes;
 use portcullis_core::time::Timestamp;
-use portcullis_core::web::{Native, Parameters, form_encode};
+use portcullis_core::web::Parameters;
 use portcullis_store::database::StoreFault;
+use serde_json::Value;
 
+use crate::desk::Desk;
+use crate::documents;
 use crate::outcome::PageRefusal;
 use crate::settings::Settings;
+use answer::{AnswerTo, Mode};
+use ask::{Ask, CodeAsk, DeviceAsk, Spend};
+pub(crate) use assurance::Assurance;
+use checks::{Asked, Reading};
+pub(crate) use checks::target;
 
 /// The scope that asks for an ID token (OpenID Connect Core §3.1.2.1); it gives no right at any API.
 pub const OPENID: &str = "openid";
-
-/// Longest request, as sealed into a page; with its frame it must stay under `seal::MAX_SEALED`.
-const MAX_REQUEST: usize = 4096;
-
-/// Every check between a proven redirect and the login, in order: the source, and the check. Each
-/// names its own rule.
-const CHECKS: &[(&str, Check)] = &[
-    ("RFC 6749 §3.1.1", response_type_is_code),
-    ("OAuth 2.0 Multiple Response Types §2.1", response_mode_is_query),
-    ("OpenID Connect Core §6.1, RFC 9101 §5", no_request_object),
-    ("FAPI 2.0 §5.3.2.2", par_is_waived),
-    ("RFC 9700 §2.1.1, RFC 7636 §4.3", challenge_is_s256),
-    ("RFC 6749 §3.3", scopes_are_registered),
-    ("RFC 8707 §2", target_is_one_api),
-    ("OpenID Connect Core §3.1.2.1", prompt_is_known),
-    ("OpenID Connect Core §3.1.2.1", max_age_is_a_number),
-    ("our own limits", request_fits),
-];
-
-/// Longest of those parts that travel on in the code, so that the code stays under the 2 KiB that
-/// the token endpoint reads.
-const MAX_CARRIED: usize = 1024;
-
-type Check = fn(&Asked<'_>) -> Result<(), OauthError>;
-
-/// What the checks look at: client and redirect are proven already.
-struct Asked<'a> {
-    request: &'a AuthorizationRequest,
-    client: &'a ClientRecord,
-    settings: &'a Settings,
-    now: Timestamp,
-}
+/// The scope that asks for a grant which outlives its session (OpenID Connect Core §11).
+pub const OFFLINE: &str = "offline_access";
 
 /// A request that passed every check under the settings in force.
 pub struct Checked {
-    request: AuthorizationRequest,
+    ask: Ask,
     client: Arc<ClientRecord>,
-    answer_to: AnswerTo,
-    challenge: Challenge,
+    destination: Destination,
     scopes: Scopes,
     audience: Option<Arc<str>>,
+    details: Vec<Value>,
     prompt: Prompt,
     max_age_s: Option<i64>,
+    assurance: Assurance,
+    /// The `sub` of an ID token that came along: who must be there.
+    hint: Option<String>,
+}
+
+/// Where a login ends.
+pub(crate) enum Destination {
+    /// At the client's redirect, with a code for whoever answers the challenge.
+    Client {
+        /// The redirect.
+        answer_to: AnswerTo,
+        /// PKCE.
+        challenge: Challenge,
+    },
+    /// At the device that waits.
+    Device(Box<DeviceAsk>),
 }
 
 /// What the client wants the user to be asked (OpenID Connect Core §3.1.2.1).
@@ -82,17 +85,27 @@ pub struct Prompt {
 }
 
 /// Why a step of the login ends here.
-#[derive(Debug)]
 pub enum Rejected {
     /// With a page: nobody proven to send the browser to.
     Page(PageRefusal),
     /// With an answer to the client.
-    Return {
-        /// The redirect with `error`, `state`, `iss`.
-        location: String,
-        /// The error, for the record.
-        error: OauthError,
-    },
+    Return(Box<Returned>),
+}
+
+/// An error on its way to a client.
+pub struct Returned {
+    pub(crate) to: AnswerTo,
+    /// The error, for the record too.
+    pub(crate) error: OauthError,
+}
+
+impl std::fmt::Debug for Rejected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Rejected::Page(refusal) => refusal.fmt(f),
+            Rejected::Return(returned) => returned.error.fmt(f),
+        }
+    }
 }
 
 impl From<StoreFault> for Rejected {
@@ -104,55 +117,129 @@ impl From<StoreFault> for Rejected {
     }
 }
 
-/// Reads and checks a request that just arrived.
+/// Reads and checks a request that just arrived at the authorization endpoint.
 ///
 /// # Errors
 /// [`Rejected`], naming the first rule broken.
-pub fn check(
-    parameters: &Parameters,
-    settings: &Settings,
-    now: Timestamp,
-) -> Result<Checked, Rejected> {
-    let request = AuthorizationRequest::from_parameters(parameters)
-        .map_err(|_| page("RequestMalformed", "The app sent a request that cannot be read."))?;
-    check_again(request, settings, now)
+pub(crate) async fn begin(desk: &Desk, parameters: &Parameters) -> Result<Checked, Rejected> {
+    let ask = arrived(desk, parameters).await?;
+    check_again(desk, Ask::Code(Box::new(ask))).await
 }
 
-/// Checks a request that was sealed into a page, under the settings in force now.
-pub(crate) fn check_again(
-    request: AuthorizationRequest,
+/// The request itself, wherever it stands. RFC 9101 §6.3: the parameters of an object or a reference
+/// are the only ones that count; beside them only `client_id` is looked at.
+async fn arrived(desk: &Desk, parameters: &Parameters) -> Result<CodeAsk, Rejected> {
+    let (reference, object) = (parameters.value("request_uri"), parameters.value("request"));
+    let ours = reference.filter(|reference| reference.starts_with(par::PREFIX));
+    match (ours, object) {
+        (Some(reference), None) => par::open(desk, parameters.value("client_id"), reference),
+        // RFC 9101 §5: `request` and `request_uri` MUST NOT be used together.
+        (_, Some(_)) if reference.is_some() => {
+            Err(page("RequestTwice", "The app sent a request that cannot be read."))
+        }
+        (_, Some(object)) => signed(desk, parameters, object).await,
+        (None, None) => plain(parameters),
+    }
+}
+
+fn plain(parameters: &Parameters) -> Result<CodeAsk, Rejected> {
+    let request = AuthorizationRequest::from_parameters(parameters);
+    request
+        .map(CodeAsk::plain)
+        .map_err(|_| page("RequestMalformed", "The app sent a request that cannot be read."))
+}
+
+async fn signed(
+    desk: &Desk,
+    parameters: &Parameters,
+    object: &str,
+) -> Result<CodeAsk, Rejected> {
+    // RFC 9101 §5: `client_id` stands outside too, to know whose keys to verify with.
+    let client_id = parameters.value("client_id").unwrap_or_default();
+    let client = find_client(desk, client_id).await?;
+    // A client without a key is told so at its redirect, which stands in the open.
+    if client.keys().is_none() {
+        return plain(parameters);
+    }
+    // What does not verify has no redirect that could be trusted.
+    object::read(desk, &client, object)
+        .map_err(|error| page(error.rule, "The app sent a request whose signature does not hold."))
+}
+
+/// Checks what a login is for, as sealed into a page, under the settings in force now.
+///
+/// # Errors
+/// [`Rejected`]: a rule that no longer holds.
+pub(crate) async fn check_again(desk: &Desk, ask: Ask) -> Result<Checked, Rejected> {
+    match ask {
+        Ask::Code(ask) => {
+            let client = find_client(desk, &ask.request.client_id).await?;
+            finish(desk, judge(*ask, client, &desk.settings, desk.now)?)
+        }
+        Ask::Device(ask) => device::check(desk, *ask),
+    }
+}
+
+/// Judges a request by its redirect and by the table; looks at nothing but its arguments.
+///
+/// # Errors
+/// [`Rejected`], naming the first rule broken.
+pub(crate) fn judge(
+    mut ask: CodeAsk,
+    client: Arc<ClientRecord>,
     settings: &Settings,
     now: Timestamp,
 ) -> Result<Checked, Rejected> {
-    let client = find_client(&request, settings)?;
-    let answer_to = prove_redirect(&request, &client, settings)?;
+    // Draft client ID metadata documents §6.3: a document changed in the middle of a login is
+    // another client.
+    let document = documents::digest(&client);
+    if ask.document.is_some() && ask.document != document {
+        let words = "The app has changed while you were signing in. Go back to it and start again.";
+        return Err(page("DocumentChanged", words));
+    }
+    ask.document = document;
+    let answer_to = prove_redirect(&ask.request, &client, settings)?;
     // INVARIANT: from here on, and not before, an error may leave for the client's redirect.
-    let asked = Asked { request: &request, client: &client, settings, now };
-    match CHECKS.iter().try_for_each(|(_, check)| check(&asked)).and_then(|()| read(&asked)) {
-        Ok(Reading { challenge, scopes, audience, prompt, max_age_s }) => {
-            let (client, request) = (client.clone(), request.clone());
-            Ok(Checked {
-                request,
-                client,
-                answer_to,
-                challenge,
-                scopes,
-                audience,
-                prompt,
-                max_age_s,
-            })
-        }
+    let (request, arrival) = (&ask.request, ask.arrival);
+    let asked = Asked { request, arrival, client: &client, settings, now };
+    match checks::run(&asked) {
+        Ok(reading) => Ok(Checked::of(ask, client, answer_to, reading)),
         Err(error) => Err(answer_to.refuse(error)),
     }
 }
 
+/// What takes our own keys to judge: the ID token that says who should be there.
+pub(crate) fn finish(desk: &Desk, checked: Checked) -> Result<Checked, Rejected> {
+    let Ask::Code(ask) = &checked.ask else { return Ok(checked) };
+    let Some(text) = &ask.request.id_token_hint else { return Ok(checked) };
+    let keys = desk.shared.keyring.identity_keys();
+    // OpenID Connect Core §3.1.2.1: one that we issued; it may have expired.
+    let verified = verify::id_token_hint(text, &keys, &desk.settings.issuer_text);
+    let hint = match &verified {
+        Ok(verified) if verified.claims().aud == checked.client.id.as_str() => &verified.claims().sub,
+        Ok(_) => {
+            let description = "id_token_hint was issued to another client";
+            let (code, rule) = (ErrorCode::InvalidRequest, "HintOfAnotherClient");
+            return Err(checked.refuse(OauthError::new(code, rule, description)));
+        }
+        Err(_) => {
+            let description = "id_token_hint is not an ID token of this server";
+            let (code, rule) = (ErrorCode::InvalidRequest, "HintForged");
+            return Err(checked.refuse(OauthError::new(code, rule, description)));
+        }
+    };
+    Ok(Checked { hint: Some(hint.clone()), ..checked })
+}
+
 /// RFC 6749 §4.1.2.1: an unknown client MUST NOT be redirected to.
-fn find_client(
-    request: &AuthorizationRequest,
-    settings: &Settings,
-) -> Result<Arc<ClientRecord>, Rejected> {
-    let known = Id::parse(&request.client_id).ok().and_then(|id| settings.clients.get(&id));
-    known.cloned().ok_or_else(|| page("ClientUnknown", "The app that sent you here is not known."))
+async fn find_client(desk: &Desk, client_id: &str) -> Result<Arc<ClientRecord>, Rejected> {
+    documents::find(desk, client_id).await.map_err(|error| {
+        let (status, words) = match error.status() {
+            503 => (503, "The app that sent you here cannot be looked up just now. Try again soon."),
+            _ => (400, "The app that sent you here is not known."),
+        };
+        Rejected::Page(PageRefusal { status, rule: error.rule, words })
+    })
 }
 
 /// RFC 9700 §2.1: exact string comparison; §4.1.3: never a redirect to what is not registered.
@@ -166,22 +253,21 @@ fn prove_redirect(
     let Some(presented) = request.redirect_uri.as_deref() else {
         return Err(page("RedirectMissing", "The app did not say where to send you back."));
     };
-    let native = match client.kind {
-        // RFC 8252 §7.3: the port of a loopback address varies, for native apps alone.
-        ClientType::Native => Native::Yes,
-        ClientType::Spa | ClientType::Web | ClientType::Service | ClientType::Device => Native::No,
-    };
     if !client.uses_codes() {
         return Err(page("ClientWithoutCodes", "The app that sent you here cannot sign you in."));
     }
-    if !client.redirects.iter().any(|registered| registered.matches(presented, native)) {
+    // RFC 8252 §7.3: the port of a loopback address varies, for native apps alone.
+    if client.redirect(presented).is_none() {
         let words = "The app wants you sent to an address that it has not registered.";
         return Err(page("RedirectUnregistered", words));
     }
     Ok(AnswerTo {
+        client: client.id.to_string(),
         redirect: presented.to_owned(),
         state: request.state.clone(),
         issuer: settings.issuer_text.clone(),
+        // Whoever asks for a mode that is not answered learns of it in the plain one.
+        mode: Mode::from_word(request.response_mode.as_deref()).unwrap_or(Mode::Query),
     })
 }
 
@@ -189,220 +275,60 @@ fn page(rule: &'static str, words: &'static str) -> Rejected {
     Rejected::Page(PageRefusal { status: 400, rule, words })
 }
 
-fn response_type_is_code(asked: &Asked<'_>) -> Result<(), OauthError> {
-    match asked.request.response_type.as_deref() {
-        Some("code") => Ok(()),
-        None => {
-            let description = "response_type is missing; send response_type=code";
-            Err(OauthError::new(ErrorCode::InvalidRequest, "ResponseTypeMissing", description))
-        }
-        // RFC 9700 §2.1.2: no implicit grant, ever.
-        Some(_) => Err(OauthError::new(
-            ErrorCode::UnsupportedResponseType,
-            "ResponseTypeUnsupported",
-            "only response_type=code is answered",
-        )),
+impl AnswerTo {
+    fn refuse(&self, error: OauthError) -> Rejected {
+        Rejected::Return(Box::new(Returned { to: self.clone(), error }))
     }
-}
-
-fn response_mode_is_query(asked: &Asked<'_>) -> Result<(), OauthError> {
-    match asked.request.response_mode.as_deref() {
-        None | Some("query") => Ok(()),
-        Some(_) => Err(invalid_request("ResponseModeUnsupported", "only query is answered")),
-    }
-}
-
-fn no_request_object(asked: &Asked<'_>) -> Result<(), OauthError> {
-    // OpenID Connect Core §3.1.2.6: each has its own code.
-    let first = asked.request.unsupported.first().map(String::as_str);
-    let (code, rule) = match first {
-        None => return Ok(()),
-        Some("request") => (ErrorCode::RequestNotSupported, "RequestObjectUnsupported"),
-        Some("request_uri") => (ErrorCode::RequestUriNotSupported, "RequestUriUnsupported"),
-        Some(_) => (ErrorCode::InvalidRequest, "ParameterUnsupported"),
-    };
-    Err(OauthError::new(code, rule, "a parameter that this server does not take was sent"))
-}
-
-fn par_is_waived(asked: &Asked<'_>) -> Result<(), OauthError> {
-    // FAPI 2.0 §5.3.2.2: confidential clients push their requests; until PAR exists here each
-    // carries a dated waiver, and the date is kept by us, not by a restart.
-    let waived = asked.client.waivers.no_par.is_some_and(|until| asked.now < until);
-    if asked.client.is_confidential() && !waived {
-        return Err(OauthError::new(
-            ErrorCode::UnauthorizedClient,
-            "WaiverNoParExpired",
-            "this client must push its authorization requests; its waiver has run out",
-        ));
-    }
-    Ok(())
-}
-
-fn challenge_is_s256(asked: &Asked<'_>) -> Result<(), OauthError> {
-    challenge(asked.request).map(drop)
-}
-
-fn challenge(request: &AuthorizationRequest) -> Result<Challenge, OauthError> {
-    let Some(text) = request.code_challenge.as_deref() else {
-        return Err(invalid_request("ChallengeMissing", "code_challenge is missing (RFC 7636)"));
-    };
-    // RFC 7636 §4.3: without a method it would be `plain`, which RFC 9700 §2.1.1 rules out.
-    if request.code_challenge_method.as_deref() != Some("S256") {
-        let description = "code_challenge_method must be S256";
-        return Err(invalid_request("ChallengeMethodUnsupported", description));
-    }
-    let malformed = || invalid_request("ChallengeMalformed", "code_challenge is not an S256 hash");
-    Challenge::parse(text).ok_or_else(malformed)
-}
-
-fn scopes_are_registered(asked: &Asked<'_>) -> Result<(), OauthError> {
-    let scopes = scopes(asked.request)?;
-    let foreign = scopes.iter().any(|s| s != OPENID && !asked.client.scopes.contains(s));
-    if foreign {
-        // RFC 6749 §4.1.2.1: refused rather than cut, so that the client learns of it.
-        return Err(OauthError::new(
-            ErrorCode::InvalidScope,
-            "ScopeUnregistered",
-            "a scope was asked for that this client is not registered for",
-        ));
-    }
-    Ok(())
-}
-
-fn scopes(request: &AuthorizationRequest) -> Result<Scopes, OauthError> {
-    let text = request.scope.as_deref().unwrap_or_default();
-    Scopes::parse(text).map_err(|_| {
-        OauthError::new(ErrorCode::InvalidScope, "ScopeMalformed", "scope cannot be read")
-    })
-}
-
-fn target_is_one_api(asked: &Asked<'_>) -> Result<(), OauthError> {
-    let scopes = scopes(asked.request)?;
-    target(asked.settings, asked.request.resource.as_deref(), &scopes).map(drop)
-}
-
-/// The one API that a token will be for (RFC 8707 §2): the one named, else the only one whose
-/// lines use all the scopes. `None`: only an ID token is wanted.
-pub(crate) fn target(
-    settings: &Settings,
-    resource: Option<&str>,
-    scopes: &Scopes,
-) -> Result<Option<Arc<str>>, OauthError> {
-    let invalid = |rule, description| OauthError::new(ErrorCode::InvalidTarget, rule, description);
-    let uses_all = |api: &crate::settings::ApiTarget| {
-        scopes.iter().all(|scope| scope == OPENID || api.scopes.contains(scope))
-    };
-    if let Some(resource) = resource {
-        let Some(api) = settings.apis.iter().find(|api| *api.audience == *resource) else {
-            return Err(invalid("TargetUnknown", "resource is not an API of this server"));
-        };
-        // RFC 8707 §2.2: a token for one API carries no scope that means something elsewhere.
-        if !uses_all(api) {
-            let description = "a scope was asked for that this resource does not use";
-            return Err(OauthError::new(
-                ErrorCode::InvalidScope,
-                "ScopeOfAnotherTarget",
-                description,
-            ));
-        }
-        return Ok(Some(api.audience.clone()));
-    }
-    if scopes.contains(OPENID) && scopes.iter().all(|scope| scope == OPENID) {
-        return Ok(None);
-    }
-    let mut fitting = settings.apis.iter().filter(|api| uses_all(api));
-    match (fitting.next(), fitting.next()) {
-        (Some(only), None) => Ok(Some(only.audience.clone())),
-        _ => Err(invalid("TargetUnclear", "name the API with resource (RFC 8707)")),
-    }
-}
-
-fn prompt_is_known(asked: &Asked<'_>) -> Result<(), OauthError> {
-    prompt(asked.request).map(drop)
-}
-
-fn prompt(request: &AuthorizationRequest) -> Result<Prompt, OauthError> {
-    let mut prompt = Prompt::default();
-    for word in request.prompt.as_deref().unwrap_or_default().split(' ').filter(|w| !w.is_empty()) {
-        match word {
-            "none" => prompt.none = true,
-            // The page asks for a name, which is how an account is selected.
-            "login" | "select_account" => prompt.login = true,
-            "consent" => prompt.consent = true,
-            _ => return Err(invalid_request("PromptUnknown", "prompt has an unknown value")),
-        }
-    }
-    // OpenID Connect Core §3.1.2.1: `none` with any other value is an error.
-    if prompt.none && (prompt.login || prompt.consent) {
-        return Err(invalid_request("PromptNoneNotAlone", "prompt=none allows no other value"));
-    }
-    Ok(prompt)
-}
-
-fn max_age_is_a_number(asked: &Asked<'_>) -> Result<(), OauthError> {
-    max_age_s(asked.request).map(drop)
-}
-
-fn max_age_s(request: &AuthorizationRequest) -> Result<Option<i64>, OauthError> {
-    let Some(text) = request.max_age.as_deref() else { return Ok(None) };
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    let number = text.parse().ok().filter(|_| digits);
-    number.map(Some).ok_or_else(|| invalid_request("MaxAgeMalformed", "max_age is not a number"))
-}
-
-fn request_fits(asked: &Asked<'_>) -> Result<(), OauthError> {
-    let Asked { request, .. } = asked;
-    let length = |text: serde_json::Result<Vec<u8>>| text.map_or(usize::MAX, |text| text.len());
-    let carried = (&request.redirect_uri, &request.nonce, &request.scope, &request.resource);
-    if length(serde_json::to_vec(request)) > MAX_REQUEST
-        || length(serde_json::to_vec(&carried)) > MAX_CARRIED
-    {
-        let description = "redirect_uri, nonce, scope and resource are too long together";
-        return Err(invalid_request("RequestTooLong", description));
-    }
-    Ok(())
-}
-
-fn invalid_request(rule: &'static str, description: &'static str) -> OauthError {
-    OauthError::new(ErrorCode::InvalidRequest, rule, description)
-}
-
-/// What a request that passed every check says.
-struct Reading {
-    challenge: Challenge,
-    scopes: Scopes,
-    audience: Option<Arc<str>>,
-    prompt: Prompt,
-    max_age_s: Option<i64>,
-}
-
-fn read(asked: &Asked<'_>) -> Result<Reading, OauthError> {
-    let scopes = scopes(asked.request)?;
-    Ok(Reading {
-        challenge: challenge(asked.request)?,
-        audience: target(asked.settings, asked.request.resource.as_deref(), &scopes)?,
-        scopes,
-        prompt: prompt(asked.request)?,
-        max_age_s: max_age_s(asked.request)?,
-    })
 }
 
 impl Checked {
-    /// The request as it came, for sealing.
-    pub(crate) fn request(&self) -> &AuthorizationRequest {
-        &self.request
+    fn of(ask: CodeAsk, client: Arc<ClientRecord>, answer_to: AnswerTo, read: Reading) -> Self {
+        Checked {
+            ask: Ask::Code(Box::new(ask)),
+            client,
+            destination: Destination::Client { answer_to, challenge: read.challenge },
+            scopes: read.scopes,
+            audience: read.audience,
+            details: read.details,
+            prompt: read.prompt,
+            max_age_s: read.max_age_s,
+            assurance: read.assurance,
+            hint: None,
+        }
+    }
+
+    /// What it is for, as it came, for sealing.
+    pub(crate) fn ask(&self) -> &Ask {
+        &self.ask
+    }
+    /// The same of a request of a client, to seal it into its reference.
+    fn into_ask(self) -> Option<CodeAsk> {
+        match self.ask {
+            Ask::Code(ask) => Some(*ask),
+            Ask::Device(_) => None,
+        }
+    }
+    /// The request as the client sent it; a device has none.
+    pub(crate) fn request(&self) -> Option<&AuthorizationRequest> {
+        match &self.ask {
+            Ask::Code(ask) => Some(&ask.request),
+            Ask::Device(_) => None,
+        }
+    }
+    /// What is used up with the login.
+    pub(crate) fn spends(&self) -> &[Spend] {
+        match &self.ask {
+            Ask::Code(ask) => &ask.spends,
+            Ask::Device(_) => &[],
+        }
     }
     /// The client.
     pub(crate) fn client(&self) -> &Arc<ClientRecord> {
         &self.client
     }
-    /// Where answers go.
-    pub(crate) fn answer_to(&self) -> &AnswerTo {
-        &self.answer_to
-    }
-    /// The PKCE challenge.
-    pub(crate) fn challenge(&self) -> &Challenge {
-        &self.challenge
+    /// Where the login ends.
+    pub(crate) fn destination(&self) -> &Destination {
+        &self.destination
     }
     /// What was asked for.
     pub(crate) fn scopes(&self) -> &Scopes {
@@ -412,6 +338,10 @@ impl Checked {
     pub(crate) fn audience(&self) -> Option<&Arc<str>> {
         self.audience.as_ref()
     }
+    /// What was asked for in detail.
+    pub(crate) fn details(&self) -> &[Value] {
+        &self.details
+    }
     /// What may and must be shown.
     pub(crate) fn prompt(&self) -> Prompt {
         self.prompt
@@ -420,68 +350,28 @@ impl Checked {
     pub(crate) fn max_age_s(&self) -> Option<i64> {
         self.max_age_s
     }
+    /// How strongly the user must be proven.
+    pub(crate) fn assurance(&self) -> Assurance {
+        self.assurance
+    }
+    /// Who must be there, as the client knows them.
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+    /// The CSP source of where a page's form may lead.
+    pub(crate) fn source(&self) -> String {
+        match &self.destination {
+            Destination::Client { answer_to, .. } => answer_to.source(),
+            // Nobody else's.
+            Destination::Device(_) => "'self'".to_owned(),
+        }
+    }
     /// The request's answer when it ends here.
     pub(crate) fn refuse(&self, error: OauthError) -> Rejected {
-        self.answer_to.refuse(error)
-    }
-}
-
-/// A redirect proven to be the client's, with what every answer repeats.
-#[derive(Clone, Debug)]
-pub(crate) struct AnswerTo {
-    redirect: String,
-    state: Option<String>,
-    issuer: Arc<str>,
-}
-
-impl AnswerTo {
-    /// The redirect with a code (RFC 6749 §4.1.2).
-    pub(crate) fn with_code(&self, code: &str) -> String {
-        self.with(&[("code", code)])
-    }
-
-    /// The redirect as the client sent it.
-    pub(crate) fn redirect(&self) -> &str {
-        &self.redirect
-    }
-
-    /// The redirect's source for the page's `form-action`, and its host for people: browsers apply
-    /// the directive to the redirect that follows a form too (CSP 3 §6.4.2).
-    pub(crate) fn source(&self) -> String {
-        let (scheme, rest) = self.redirect.split_once(':').unwrap_or((&self.redirect, ""));
-        let host = rest.strip_prefix("//").and_then(|rest| rest.split(['/', '?']).next());
-        match host {
-            // CSP 3 §2.3.1: a host-source has no spelling for `[::1]`.
-            Some(host) if !host.is_empty() && !host.starts_with('[') => {
-                format!("{scheme}://{host}")
-            }
-            _ => format!("{scheme}:"),
+        match &self.destination {
+            Destination::Client { answer_to, .. } => answer_to.refuse(error),
+            Destination::Device(_) => page(error.rule, "This sign-in cannot go on here."),
         }
-    }
-
-    /// The redirect with an error (RFC 6749 §4.1.2.1).
-    pub(crate) fn with_error(&self, error: &OauthError) -> String {
-        self.with(&[("error", error.code.as_str()), ("error_description", error.description)])
-    }
-
-    fn refuse(&self, error: OauthError) -> Rejected {
-        Rejected::Return { location: self.with_error(&error), error }
-    }
-
-    fn with(&self, pairs: &[(&str, &str)]) -> String {
-        let mut location = self.redirect.clone();
-        let mut separator = if location.contains('?') { '&' } else { '?' };
-        // RFC 9207 §2: `iss` in every answer, errors too, against mix-up.
-        let repeated = [("state", self.state.as_deref()), ("iss", Some(&*self.issuer))];
-        let repeated = repeated.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
-        for (name, value) in pairs.iter().copied().chain(repeated) {
-            location.push(separator);
-            location.push_str(name);
-            location.push('=');
-            location.push_str(&form_encode(value));
-            separator = '&';
-        }
-        location
     }
 }
 

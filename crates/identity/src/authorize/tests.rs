@@ -1,24 +1,62 @@
 //! One test per check: each refusal by its rule, and where its answer goes.
 
+use super::answer::Mode;
+use super::checks::CHECKS;
 use super::*;
-use crate::testing::{NOW, REDIRECT, parameters, request_with, settings};
+use crate::testing::{NOW, World, parameters, request_with, settings};
 use portcullis_core::client::Waivers;
+use portcullis_core::id::Id;
 use portcullis_core::jose::algorithm::Algorithm;
 use portcullis_core::jose::sign::SigningKey;
+use serde_json::json;
 
 fn config() -> Settings {
-    settings(&SigningKey::generate(Algorithm::Es256).expect("key"))
+    let mut settings = settings(&SigningKey::generate(Algorithm::Es256).expect("key"));
+    settings.apis[0].details = vec!["payment".into(), "report".into()];
+    change(&mut settings, "app", |app| app.details = vec!["payment".into()]);
+    settings
+}
+
+/// The settings with a client changed.
+fn change(settings: &mut Settings, id: &str, by: impl FnOnce(&mut ClientRecord)) {
+    let id = Id::parse(id).expect("id");
+    let mut record = settings.clients.remove(&id).and_then(Arc::into_inner).expect("alone");
+    by(&mut record);
+    settings.clients.insert(id, Arc::new(record));
+}
+
+/// The table, over a request in the open.
+fn check(
+    parameters: &Parameters,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<Checked, Rejected> {
+    judged(plain(parameters)?, settings, now)
+}
+
+fn judged(ask: CodeAsk, settings: &Settings, now: Timestamp) -> Result<Checked, Rejected> {
+    let id = Id::parse(&ask.request.client_id).expect("id");
+    judge(ask, settings.clients.get(&id).expect("registered").clone(), settings, now)
 }
 
 fn verdict(changes: &[(&'static str, &str)]) -> Result<Checked, Rejected> {
     check(&request_with(changes), &config(), NOW)
 }
 
+/// The rule broken, wherever it is told.
+fn rule(verdict: Result<Checked, Rejected>) -> &'static str {
+    match verdict {
+        Err(Rejected::Return(returned)) => returned.error.rule,
+        Err(Rejected::Page(refusal)) => refusal.rule,
+        Ok(_) => "passed",
+    }
+}
+
 /// The rule of a refusal that must be a page.
 fn paged(changes: &[(&'static str, &str)]) -> &'static str {
     match verdict(changes) {
         Err(Rejected::Page(refusal)) => refusal.rule,
-        Err(Rejected::Return { location, .. }) => panic!("redirected to {location}"),
+        Err(Rejected::Return(returned)) => panic!("redirected: {:?}", returned.error),
         Ok(_) => "passed",
     }
 }
@@ -26,10 +64,10 @@ fn paged(changes: &[(&'static str, &str)]) -> &'static str {
 /// The code and rule of a refusal that must go to the client.
 fn told(changes: &[(&'static str, &str)]) -> (&'static str, &'static str) {
     match verdict(changes) {
-        Err(Rejected::Return { location, error }) => {
-            assert!(location.starts_with("https://app.example/cb?error="), "{location}");
-            assert!(location.ends_with("&state=st&iss=https%3A%2F%2Flogin.example"), "{location}");
-            (error.code.as_str(), error.rule)
+        Err(Rejected::Return(returned)) => {
+            assert_eq!(returned.to.redirect(), "https://app.example/cb");
+            assert_eq!(returned.to.state.as_deref(), Some("st"));
+            (returned.error.code.as_str(), returned.error.rule)
         }
         Err(Rejected::Page(refusal)) => panic!("a page: {}", refusal.rule),
         Ok(_) => ("passed", "passed"),
@@ -50,10 +88,12 @@ fn request_malformed() {
     assert_eq!(paged(&[("state", &"x".repeat(2000))]), "RequestMalformed");
 }
 
-#[test]
-fn client_unknown() {
-    for id in ["nobody", "APP", "u_ada", "app "] {
-        assert_eq!(paged(&[("client_id", id)]), "ClientUnknown", "{id}");
+#[tokio::test]
+async fn client_unknown() {
+    let desk = World::start().await.identity.desk();
+    for id in ["nobody", "APP", "u_ada", "app ", "https://app.example/client.json"] {
+        let found = begin(&desk, &request_with(&[("client_id", id)])).await;
+        assert!(matches!(found, Err(Rejected::Page(refusal)) if refusal.rule == "ClientUnknown"));
     }
 }
 
@@ -117,9 +157,17 @@ fn response_type_unsupported() {
 
 #[test]
 fn response_mode_unsupported() {
-    assert_eq!(told(&[("response_mode", "query")]).1, "passed");
-    let expected = ("invalid_request", "ResponseModeUnsupported");
-    assert_eq!(told(&[("response_mode", "fragment")]), expected);
+    for mode in ["query", "form_post", "jwt", "query.jwt", "form_post.jwt"] {
+        assert_eq!(told(&[("response_mode", mode)]).1, "passed", "{mode}");
+    }
+    for mode in ["fragment", "fragment.jwt", "web_message", "QUERY"] {
+        let expected = ("invalid_request", "ResponseModeUnsupported");
+        assert_eq!(told(&[("response_mode", mode)]), expected, "{mode}");
+    }
+    let Err(Rejected::Return(returned)) = verdict(&[("response_mode", "fragment")]) else {
+        panic!("refused at the client")
+    };
+    assert_eq!(returned.to.mode, Mode::Query);
 }
 
 #[test]
@@ -130,13 +178,15 @@ fn request_object_unsupported() {
 
 #[test]
 fn request_uri_unsupported() {
-    let expected = ("request_uri_not_supported", "RequestUriUnsupported");
-    assert_eq!(told(&[("request_uri", "https://evil/r")]), expected);
+    for foreign in ["https://evil/r", "urn:ietf:params:oauth:request_uri", "URN:x"] {
+        let expected = ("request_uri_not_supported", "RequestUriUnsupported");
+        assert_eq!(told(&[("request_uri", foreign)]), expected, "{foreign}");
+    }
 }
 
 #[test]
 fn parameter_unsupported() {
-    for name in ["claims", "authorization_details", "dpop_jkt"] {
+    for name in ["claims", "registration"] {
         assert_eq!(told(&[(name, "{}")]), ("invalid_request", "ParameterUnsupported"), "{name}");
     }
 }
@@ -144,22 +194,102 @@ fn parameter_unsupported() {
 #[test]
 fn waiver_no_par_expired() {
     let request = request_with(&[("client_id", "console")]);
-    let rule = |settings: &Settings, now| match check(&request, settings, now) {
-        Err(Rejected::Return { error, .. }) => error.rule,
-        Err(Rejected::Page(refusal)) => refusal.rule,
-        Ok(_) => "passed",
-    };
     let settings = config();
     let day = std::time::Duration::from_secs(86_400);
     let second = std::time::Duration::from_secs(1);
-    assert_eq!(rule(&settings, NOW), "passed");
-    assert_eq!(rule(&settings, NOW.after(day).before(second)), "passed");
-    assert_eq!(rule(&settings, NOW.after(day)), "WaiverNoParExpired");
-    let mut without = config();
-    let id = Id::parse("console").expect("id");
-    let record = without.clients.remove(&id).and_then(Arc::into_inner).expect("alone");
-    without.clients.insert(id, Arc::new(ClientRecord { waivers: Waivers::default(), ..record }));
-    assert_eq!(rule(&without, NOW), "WaiverNoParExpired");
+    for (now, expected) in [
+        (NOW, "passed"),
+        (NOW.after(day).before(second), "passed"),
+        (NOW.after(day), "WaiverNoParExpired"),
+    ] {
+        assert_eq!(rule(check(&request, &settings, now)), expected);
+    }
+}
+
+#[test]
+fn request_not_pushed() {
+    let mut settings = config();
+    change(&mut settings, "console", |console| console.waivers = Waivers::default());
+    let mut ask = plain(&request_with(&[("client_id", "console")])).expect("read");
+    assert_eq!(rule(judged(ask.clone(), &settings, NOW)), "RequestNotPushed");
+    ask.arrival.signed = true;
+    assert_eq!(rule(judged(ask.clone(), &settings, NOW)), "RequestNotPushed", "signed is not pushed");
+    ask.arrival.pushed = true;
+    assert_eq!(rule(judged(ask, &settings, NOW)), "passed");
+}
+
+#[test]
+fn request_unsigned() {
+    let mut settings = config();
+    change(&mut settings, "app", |app| app.signed_requests = true);
+    let mut ask = plain(&request_with(&[])).expect("read");
+    for pushed in [false, true] {
+        ask.arrival.pushed = pushed;
+        assert_eq!(rule(judged(ask.clone(), &settings, NOW)), "RequestUnsigned", "{pushed}");
+    }
+    ask.arrival.signed = true;
+    assert_eq!(rule(judged(ask, &settings, NOW)), "passed");
+}
+
+#[test]
+fn details_of_a_type_that_is_not_the_clients_or_the_targets_are_refused() {
+    let code = "invalid_authorization_details";
+    for (text, expected) in [
+        (r#"[{"type":"payment","amount":"1"}]"#, ("passed", "passed")),
+        ("[]", ("passed", "passed")),
+        (r#"[{"type":"report"}]"#, (code, "DetailTypeUnregistered")),
+        (r#"[{"type":"payment"},{"type":"other"}]"#, (code, "DetailTypeUnregistered")),
+        (r#"[{"amount":"1"}]"#, (code, "DetailTypeMissing")),
+        (r#"[{"type":"payment","x":1,"x":2}]"#, (code, "DetailsMemberDoubled")),
+        ("{}", (code, "DetailsMalformed")),
+    ] {
+        assert_eq!(told(&[("authorization_details", text)]), expected, "{text}");
+    }
+    let elsewhere = [("authorization_details", r#"[{"type":"payment"}]"#), ("scope", "other:read")];
+    assert_eq!(told(&elsewhere), (code, "DetailTypeOfAnotherTarget"));
+}
+
+#[test]
+fn details_alone_name_their_target() {
+    let asked = [("scope", "openid"), ("authorization_details", r#"[{"type":"payment"}]"#)];
+    let checked = verdict(&asked).expect("passes");
+    assert_eq!(checked.audience().map(|a| &**a), Some("https://api.example/v1"));
+    assert_eq!(checked.details(), [json!({"type": "payment"})]);
+    let unclear = [("scope", "openid"), ("authorization_details", r#"[{"type":"nobodys"}]"#)];
+    assert_eq!(told(&unclear), ("invalid_target", "TargetUnclear"));
+}
+
+#[test]
+fn dpop_key_malformed() {
+    let good = "A".repeat(43);
+    assert_eq!(told(&[("dpop_jkt", &good)]).1, "passed");
+    for bad in ["x", &good[1..], &format!("{good}="), "../../etc"] {
+        assert_eq!(told(&[("dpop_jkt", bad)]), ("invalid_request", "DpopKeyMalformed"), "{bad}");
+    }
+}
+
+#[test]
+fn assurance_unreachable() {
+    let expected = ("unmet_authentication_requirements", "AssuranceUnreachable");
+    assert_eq!(told(&[("acr_values", "phr")]), expected);
+    let checked = verdict(&[("acr_values", "phr aal2")]).expect("passes");
+    assert_eq!(checked.assurance(), Assurance::Second);
+}
+
+#[test]
+fn offline_access_is_for_whoever_may_refresh() {
+    let asked = [("scope", "openid offline_access payments:read")];
+    assert_eq!(told(&asked).1, "passed");
+    let mut settings = config();
+    change(&mut settings, "app", |app| app.grants.truncate(1));
+    assert_eq!(rule(check(&request_with(&asked), &settings, NOW)), "ScopeUnregistered");
+}
+
+#[test]
+fn document_changed_in_the_middle_of_a_login() {
+    let mut ask = plain(&request_with(&[])).expect("read");
+    ask.document = Some("another".into());
+    assert_eq!(rule(judged(ask, &config(), NOW)), "DocumentChanged");
 }
 
 #[test]
@@ -247,49 +377,16 @@ fn request_too_long() {
 
 #[test]
 fn every_check_names_its_source() {
-    assert_eq!(CHECKS.len(), 10);
+    assert_eq!(CHECKS.len(), 14);
     assert!(CHECKS.iter().all(|(source, _)| !source.is_empty()));
 }
 
 #[test]
-fn an_answer_keeps_the_redirects_own_query() {
-    let answer_to = AnswerTo {
-        redirect: "https://app.example/cb?tenant=1".into(),
-        state: None,
-        issuer: "https://login.example".into(),
-    };
-    let expected = "https://app.example/cb?tenant=1&code=c%2B1&iss=https%3A%2F%2Flogin.example";
-    assert_eq!(answer_to.with_code("c+1"), expected);
-}
-
-#[test]
-fn the_source_of_a_redirect_is_its_origin_or_scheme() {
-    for (redirect, source) in [
-        (REDIRECT, "https://app.example"),
-        ("https://app.example:8443?x=1", "https://app.example:8443"),
-        ("http://127.0.0.1:51004/cb", "http://127.0.0.1:51004"),
-        ("http://[::1]:51004/cb", "http:"),
-        ("com.app:/cb", "com.app:"),
-    ] {
-        let issuer = "https://login.example".into();
-        let answer_to = AnswerTo { redirect: redirect.into(), state: None, issuer };
-        assert_eq!(answer_to.source(), source);
-    }
-}
-
-#[test]
 fn a_scope_taken_away_meanwhile_is_refused() {
-    let checked = verdict(&[]).expect("passes");
+    let Ask::Code(ask) = verdict(&[]).expect("passes").ask else { panic!("of a client") };
     let mut settings = config();
-    let id = Id::parse("app").expect("id");
-    let record = settings.clients.remove(&id).and_then(Arc::into_inner).expect("alone");
-    let scopes = Scopes::parse("other:read").expect("scopes");
-    settings.clients.insert(id, Arc::new(ClientRecord { scopes, ..record }));
-    let again = check_again(checked.request().clone(), &settings, NOW);
-    assert!(matches!(
-        again,
-        Err(Rejected::Return { error, .. }) if error.rule == "ScopeUnregistered"
-    ));
+    change(&mut settings, "app", |app| app.scopes = Scopes::parse("other:read").expect("scopes"));
+    assert_eq!(rule(judged(*ask, &settings, NOW)), "ScopeUnregistered");
 }
 
 #[test]

@@ -8,10 +8,11 @@ use portcullis_store::database::Tx;
 use super::password::AwaitingPassword;
 use super::session;
 use super::state::{Login, Standing, Step, Ticket, next};
-use crate::authorize::{Checked, Rejected, check};
+use crate::authorize::{self, Checked, Rejected};
 use crate::consent::AwaitingConsent;
 use crate::desk::Desk;
 use crate::outcome::Presented;
+use crate::subject;
 
 /// The first step.
 pub(super) async fn step(
@@ -19,7 +20,15 @@ pub(super) async fn step(
     query: &Parameters,
     presented: &Presented,
 ) -> Result<Step, Rejected> {
-    let checked = check(query, &desk.settings, desk.now)?;
+    from(desk, authorize::begin(desk, query).await?, presented).await
+}
+
+/// The same from a request that was checked: a client's, or a device's.
+pub(crate) async fn from(
+    desk: &Desk,
+    checked: Checked,
+    presented: &Presented,
+) -> Result<Step, Rejected> {
     let client = checked.client().clone();
     let standing = standing(desk, &checked, presented).await?;
     let (prompt, user) = (checked.prompt(), standing.as_ref().map(|s| s.user.id.clone()));
@@ -61,7 +70,11 @@ async fn standing(
         (Some(age_s), Some(at)) => desk.now.unix() < at.saturating_add(age_s),
         (Some(_), None) => false,
     };
-    Ok(standing.filter(fresh))
+    // OpenID Connect Core §3.1.2.1: somebody else's session is none for whoever was hinted at.
+    Ok(standing.filter(fresh).filter(|standing| {
+        let seen = || subject::seen_by(desk, checked.client(), &standing.user.id);
+        checked.hint().is_none_or(|hint| hint == seen())
+    }))
 }
 
 /// The code of a consent that stands, minted in a transaction that reads everything again.

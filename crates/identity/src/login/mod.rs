@@ -27,6 +27,7 @@ use portcullis_core::jose::claims::AccessClaims;
 use portcullis_core::jose::verify::Verified;
 use portcullis_core::oauth::token::TokenAnswer;
 use portcullis_core::seal::Sealer;
+use portcullis_core::time::Timestamp;
 use portcullis_core::web::Parameters;
 use portcullis_store::database::{StoreFault, Tx};
 use portcullis_store::sessions::SessionCookie;
@@ -71,6 +72,11 @@ impl Identity {
     /// The keys, for the gateway's snapshot.
     pub fn keyring(&self) -> &Keyring {
         &self.shared.keyring
+    }
+
+    /// The time, by the clock of this server.
+    pub fn now(&self) -> Timestamp {
+        self.shared.now()
     }
 
     /// The sealer, for [`crate::account`] and for the gateway's opaque tokens and API keys.

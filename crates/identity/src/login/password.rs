@@ -41,7 +41,7 @@ pub(super) async fn step(
     form: &Parameters,
     presented: &Presented,
 ) -> Result<Step, Rejected> {
-    let ticket = match sealed::open(desk, form, presented)? {
+    let ticket = match sealed::open(desk, form, presented).await? {
         Opened::Fresh(ticket, _) => ticket,
         Opened::Stale(ticket) => return Ok(AwaitingPassword::stale(ticket)),
     };

@@ -8,13 +8,13 @@ use portcullis_core::bearer::Plain;
 use portcullis_core::hash::{same, sha256};
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::base64url;
-use portcullis_core::oauth::authorize::AuthorizationRequest;
 use portcullis_core::seal::Purpose;
 use portcullis_core::time::Timestamp;
 use portcullis_core::web::Parameters;
 use serde::{Deserialize, Serialize};
 
 use super::state::Ticket;
+use crate::authorize::ask::Ask;
 use crate::authorize::{Rejected, check_again};
 use crate::desk::Desk;
 use crate::outcome::{PageRefusal, Presented};
@@ -25,6 +25,9 @@ pub(crate) const STATE_S: i64 = 600;
 /// How long a login may take from its request to its consent, seconds, however often its pages are
 /// shown again: its nonce is remembered as long.
 pub(crate) const LOGIN_S: u64 = 3_600;
+
+/// What marks the state of the page that asks for a user code.
+const DEVICE_PAGE: &str = "device";
 
 /// Marks the value of the `__Host-pc-tx` cookie.
 pub(crate) enum TxCookie {}
@@ -53,7 +56,7 @@ pub(crate) enum Stage {
 /// The sealed words.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
-    request: AuthorizationRequest,
+    ask: Ask,
     /// SHA-256 of the cookie, base64url.
     tx: String,
     nonce: String,
@@ -74,7 +77,7 @@ pub(crate) enum Opened {
 /// Seals a state for the next page.
 pub(crate) fn seal(desk: &Desk, tx: &Plain<TxCookie>, ticket: &Ticket, stage: Stage) -> String {
     let sealed = Sealed {
-        request: ticket.checked().request().clone(),
+        ask: ticket.checked().ask().clone(),
         tx: bound(tx.reveal()),
         nonce: ticket.nonce().to_owned(),
         begun: ticket.begun().unix(),
@@ -92,7 +95,7 @@ pub(crate) fn seal(desk: &Desk, tx: &Plain<TxCookie>, ticket: &Ticket, stage: St
 /// # Errors
 /// [`Rejected`]: `StateMissing`, `StateForged`, `StateOfAnotherBrowser`, or a rule of the request
 /// that no longer holds.
-pub(crate) fn open(
+pub(crate) async fn open(
     desk: &Desk,
     form: &Parameters,
     presented: &Presented,
@@ -103,16 +106,58 @@ pub(crate) fn open(
     let sealed: Sealed =
         serde_json::from_slice(plain.expose()).map_err(|_| refusal(400, "StateForged"))?;
     // RFC 6749 §10.12, RFC 9700 §4.7: a form is good in the browser that it was shown to, alone.
-    let tx = presented.tx.as_ref().map(|tx| bound(tx.expose())).unwrap_or_default();
-    if !same(tx.as_bytes(), sealed.tx.as_bytes()) {
-        return Err(refusal(403, "StateOfAnotherBrowser"));
-    }
-    let checked = check_again(sealed.request, &desk.settings, desk.now)?;
+    of_this_browser(&sealed.tx, presented)?;
+    let checked = check_again(desk, sealed.ask).await?;
     if desk.now.unix() >= sealed.expires {
         return Ok(Opened::Stale(Ticket::begin(desk, checked)));
     }
     let begun = Timestamp::from_unix(sealed.begun);
     Ok(Opened::Fresh(Ticket::resumed(checked, sealed.nonce, begun), sealed.stage))
+}
+
+/// The state of a page that stands before any login: only that this browser was shown it.
+#[derive(Serialize, Deserialize)]
+struct Page {
+    page: String,
+    tx: String,
+    expires: i64,
+}
+
+/// Seals the state of the page that asks for a user code.
+pub(crate) fn seal_device_page(desk: &Desk, tx: &Plain<TxCookie>) -> String {
+    let expires = desk.now.unix().saturating_add(STATE_S);
+    let page = Page { page: DEVICE_PAGE.to_owned(), tx: bound(tx.reveal()), expires };
+    desk.seal(Purpose::Nonce, &serde_json::to_vec(&page).unwrap_or_default())
+}
+
+/// Opens it.
+///
+/// # Errors
+/// [`Rejected`]: `StateForged`, `StateOfAnotherBrowser`, `StateStale`.
+pub(crate) fn open_device_page(
+    desk: &Desk,
+    text: &str,
+    presented: &Presented,
+) -> Result<(), Rejected> {
+    let plain = desk.shared.sealer.open(Purpose::Nonce, text);
+    let plain = plain.map_err(|_| refusal(400, "StateForged"))?;
+    let page: Page =
+        serde_json::from_slice(plain.expose()).map_err(|_| refusal(400, "StateForged"))?;
+    of_this_browser(&page.tx, presented)?;
+    match (page.page == DEVICE_PAGE, desk.now.unix() < page.expires) {
+        (true, true) => Ok(()),
+        (true, false) => Err(refusal(400, "StateStale")),
+        (false, _) => Err(refusal(400, "StateForged")),
+    }
+}
+
+/// Whether the browser has the cookie that a state was sealed over.
+fn of_this_browser(sealed: &str, presented: &Presented) -> Result<(), Rejected> {
+    let tx = presented.tx.as_ref().map(|tx| bound(tx.expose())).unwrap_or_default();
+    match same(tx.as_bytes(), sealed.as_bytes()) {
+        true => Ok(()),
+        false => Err(refusal(403, "StateOfAnotherBrowser")),
+    }
 }
 
 fn bound(cookie: &str) -> String {

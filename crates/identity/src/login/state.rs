@@ -19,11 +19,11 @@ use portcullis_store::users::UserRecord;
 use super::password::AwaitingPassword;
 use super::sealed::LOGIN_S;
 use super::second_factor::{AwaitingEnrolment, AwaitingSecondFactor, Demand};
-use crate::authorize::Checked;
+use crate::authorize::{Assurance, Checked};
 use crate::consent::AwaitingConsent;
 use crate::desk::Desk;
-use crate::outcome::Notice;
-use crate::settings::SESSION_IDLE_S;
+use crate::outcome::{Notice, Show};
+use crate::settings::{Require, SESSION_IDLE_S};
 
 /// How old a factor may be that another one is enrolled behind, seconds (`4-identity`, "Sessions").
 const FRESH_S: i64 = 300;
@@ -42,9 +42,9 @@ pub enum Login {
     Done(Done),
 }
 
-/// A login that ended: with a code, or with the user's no.
+/// A login that ended: with a code, with the user's no, or at a device.
 pub struct Done {
-    location: String,
+    show: Show,
 }
 
 /// The request of a login and the nonce that its consent consumes.
@@ -88,7 +88,7 @@ pub(crate) struct Step {
 pub(crate) fn next(desk: &Desk, ticket: Ticket, standing: &Standing) -> Login {
     let proven = standing.proven();
     // INVARIANT: consent is reached only by a session whose ledger has every factor demanded.
-    match standing.demand(desk) {
+    match standing.demand(desk, ticket.checked()) {
         Demand::Code(totp) => Login::SecondFactor(AwaitingSecondFactor::of(ticket, proven, totp)),
         // `4-identity`: a new factor needs a fresh one, or an open browser could be made one's own.
         Demand::Enrolment if !standing.is_fresh(desk) => {
@@ -135,9 +135,13 @@ impl Standing {
         }
     }
     /// What is still owed.
-    pub(super) fn demand(&self, desk: &Desk) -> Demand {
-        let (require, factors) = (&desk.settings.require, &self.session.factors);
-        Demand::of(require, &self.user, self.totp.as_ref(), factors)
+    pub(super) fn demand(&self, desk: &Desk, checked: &Checked) -> Demand {
+        let require = match checked.assurance() {
+            Assurance::AsUsual => &desk.settings.require,
+            // RFC 9470 §4: what the API wants of this request, whatever is usual here.
+            Assurance::Second => &Require::Everyone,
+        };
+        Demand::of(require, &self.user, self.totp.as_ref(), &self.session.factors)
     }
     /// Whether the password is young enough to change factors.
     fn is_fresh(&self, desk: &Desk) -> bool {
@@ -175,13 +179,13 @@ impl Ticket {
 }
 
 impl Done {
-    /// Ends a login at this redirect.
-    pub(crate) fn at(location: String) -> Self {
-        Done { location }
+    /// Ends a login with this answer.
+    pub(crate) fn at(show: Show) -> Self {
+        Done { show }
     }
-    /// Where the browser goes.
-    pub fn location(&self) -> &str {
-        &self.location
+    /// What the browser is shown: most often where it goes.
+    pub(super) fn into_show(self) -> Show {
+        self.show
     }
 }
 

@@ -43,9 +43,9 @@ pub(crate) async fn step(desk: &Desk, parameters: &Parameters, presented: &Prese
             let rule = refusal.rule.to_owned();
             Outcome { outcome: Err(rule), ..blank(Show::Refused(refusal)) }
         }
-        Err(Rejected::Return { location, error }) => {
-            let rule = error.rule.to_owned();
-            Outcome { outcome: Err(rule), ..blank(Show::Redirect(location)) }
+        Err(Rejected::Return(returned)) => {
+            let rule = returned.error.rule.to_owned();
+            Outcome { outcome: Err(rule), ..blank(returned.to.with_error(desk, &returned.error)) }
         }
     }
 }

@@ -105,6 +105,9 @@ async fn redeemed(
     if client.redirect(code.redirect()).is_none() {
         return Ok(Err(refused("RedirectUnregistered", "the code is no longer good")));
     }
+    if !code.is_of(client) {
+        return Ok(Err(refused("ClientDocumentChanged", "the code is no longer good")));
+    }
     let (user, session) = match whose(tx, desk, &code).await? {
         Ok(found) => found,
         Err(error) => return Ok(Err(error)),

@@ -10,9 +10,8 @@ mod federated;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use portcullis_core::client::{Authentication, CertificateRule, ClientRecord, Registered};
+use portcullis_core::client::{Authentication, CertificateRule, ClientRecord};
 use portcullis_core::hash::{same, sha256};
-use portcullis_core::id::Id;
 use portcullis_core::jose::jwk::JwkSet;
 use portcullis_core::jose::{jws, verify};
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
@@ -26,6 +25,7 @@ use serde::Deserialize;
 
 use super::{Aborted, binding};
 use crate::desk::Desk;
+use crate::documents::{self, find};
 use crate::login::throttle::Attempt;
 use crate::outcome::Presented;
 
@@ -49,7 +49,7 @@ struct Spend {
 
 /// Authenticates the client of a token, revocation or other back-channel request. No store is
 /// asked, so a flood of forged credentials reaches no queue; awaited are the keys of an issuer of
-/// the file alone, and only for an assertion that names it.
+/// the file, only for an assertion that names it, and the document of a client that is one.
 ///
 /// # Errors
 /// `invalid_client` or `invalid_request`, naming the first rule broken;
@@ -62,8 +62,8 @@ pub(crate) async fn authenticate(
 ) -> Result<Claim, OauthError> {
     let read = PresentedClient::read(authorization, form)?;
     let claim = match read {
-        PresentedClient::Public { client_id } => by_name(desk, &client_id, presented),
-        PresentedClient::Basic { client_id, secret } => by_secret(desk, &client_id, &secret),
+        PresentedClient::Public { client_id } => by_name(desk, &client_id, presented).await,
+        PresentedClient::Basic { client_id, secret } => by_secret(desk, &client_id, &secret).await,
         PresentedClient::Assertion { client_id, assertion } => {
             by_assertion(desk, client_id.as_deref(), &assertion).await
         }
@@ -149,23 +149,9 @@ impl Claim {
         }
         // INVARIANT: a reload swaps the settings before it revokes by `client`. So whoever mints
         // after that revocation, and outlives it, sees here what was taken away.
-        match self.in_force(desk) {
+        match documents::in_force(&desk.shared, &self.record) {
             Some(record) => Ok(Ok(AuthenticatedClient { record })),
             None => Ok(Err(refused("ClientRemoved", "the client is not known here"))),
-        }
-    }
-}
-
-impl Claim {
-    /// The client as it is registered now. One of a metadata document stands in no table: it is
-    /// what was read of its document for this request, while such clients are taken at all.
-    fn in_force(&self, desk: &Desk) -> Option<Arc<ClientRecord>> {
-        let settings = desk.shared.in_force();
-        match self.record.registered {
-            Registered::File | Registered::Store | Registered::Itself => {
-                settings.clients.get(&self.record.id).cloned()
-            }
-            Registered::Document => settings.documents.is_some().then(|| self.record.clone()),
         }
     }
 }
@@ -177,8 +163,8 @@ impl Deref for AuthenticatedClient {
     }
 }
 
-fn by_name(desk: &Desk, client_id: &str, presented: &Presented) -> Result<Claim, OauthError> {
-    let record = find(desk, client_id)?;
+async fn by_name(desk: &Desk, client_id: &str, presented: &Presented) -> Result<Claim, OauthError> {
+    let record = find(desk, client_id).await?;
     match &record.authentication {
         Authentication::None if !record.is_confidential() => Ok(Claim { record, spend: None }),
         // RFC 8705 §2: `client_id` names the client, the connection proves it.
@@ -215,8 +201,12 @@ fn by_certificate(
     }
 }
 
-fn by_secret(desk: &Desk, client_id: &str, secret: &Secret<String>) -> Result<Claim, OauthError> {
-    let record = find(desk, client_id);
+async fn by_secret(
+    desk: &Desk,
+    client_id: &str,
+    secret: &Secret<String>,
+) -> Result<Claim, OauthError> {
+    let record = find(desk, client_id).await;
     let expected = match record.as_ref().map(|record| &record.authentication) {
         Ok(Authentication::SecretDigest(digest)) => Some(*digest),
         Ok(
@@ -262,7 +252,7 @@ async fn by_assertion(
     let names: Names = serde_json::from_slice(&unverified.payload)
         .map_err(|_| refused("AssertionMalformed", "the assertion names no client"))?;
     // A workload's subject is not its client id: there the parameter names the client.
-    let record = find(desk, client_id.unwrap_or(&names.sub))?;
+    let record = find(desk, client_id.unwrap_or(&names.sub)).await?;
     match &record.authentication {
         Authentication::Keys(keys) => {
             // RFC 7521 §4.2: a client_id beside it must name the same client.
@@ -274,8 +264,8 @@ async fn by_assertion(
             Ok(Claim { record, spend: Some(spend) })
         }
         Authentication::Federated(of) => {
-            let spend = federated::verify(desk, of, &names, assertion).await?;
-            Ok(Claim { record, spend: Some(spend) })
+            federated::verify(desk, of, &names, assertion).await?;
+            Ok(Claim { record, spend: None })
         }
         Authentication::None | Authentication::SecretDigest(_) | Authentication::Certificate(_) => {
             Err(refused("MethodUnregistered", "this client authenticates in another way"))
@@ -321,11 +311,6 @@ fn assertion_rule(fault: jws::TokenFault) -> &'static str {
         | jws::TokenFault::CriticalUnknown
         | jws::TokenFault::Revoked => "AssertionMalformed",
     }
-}
-
-fn find(desk: &Desk, client_id: &str) -> Result<Arc<ClientRecord>, OauthError> {
-    let known = Id::parse(client_id).ok().and_then(|id| desk.settings.clients.get(&id));
-    known.cloned().ok_or_else(|| refused("ClientUnknown", "the client is not known here"))
 }
 
 fn refused(rule: &'static str, description: &'static str) -> OauthError {

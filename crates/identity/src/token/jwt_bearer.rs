@@ -10,7 +10,8 @@
 //!   whom the operator did not enter for it, and never a mail address decides (OpenID Connect Core
 //!   §5.7: it may change its owner).
 //!
-//! Nobody showed a factor of ours, so such a token says `aal0`, its `fat` is empty, and no `step_up`
+//! Of whom a second factor is demanded here, gets nothing, unless the operator trusts the issuer's
+//! own in words (`mfa = "theirs"`). Nobody showed a factor of ours, so such a token says `aal0`, its `fat` is empty, and no `step_up`
 //! takes it. It comes without a refresh token (RFC 7521 §4.1).
 
 mod named;
@@ -96,8 +97,9 @@ async fn granted(
             let caller = format!("service:{}", client.id);
             Ok(Ok(Granted { answer: token.into_answer(), caller }))
         }
-        Subject::Login(login) => {
-            let Some(person) = named::person(tx, desk, client, (&login, &wanted)).await? else {
+        Subject::Login(login, second_factor) => {
+            let asked = (login.as_str(), second_factor, &wanted);
+            let Some(person) = named::person(tx, desk, client, asked).await? else {
                 // One answer, whether there is none or it is disabled.
                 return Ok(Err(refused("SubjectUnknown", "the assertion names no user of ours")));
             };

@@ -347,7 +347,8 @@ pub(crate) async fn stored_clients(store: &Store) -> anyhow::Result<Vec<ClientRe
             .with_context(|| format!("the stored client `{}` cannot be read", client.id))?;
         // A waiver that ran out since is judged at each request, not here: one old client must not
         // keep the server from starting.
-        registration.record(&client.id, Timestamp::default())
+        let record = registration.record(&client.id, Timestamp::default())?;
+        Ok(ClientRecord { registered: client.registered, ..record })
     })
     .collect()
 }

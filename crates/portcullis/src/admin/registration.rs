@@ -52,9 +52,6 @@ pub(crate) struct Registration {
     /// A certificate's name instead of keys: `dns:…`, `spiffe://…`, or a subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
-    /// Whether it registered itself (RFC 7591).
-    #[serde(default)]
-    pub by_itself: bool,
 }
 
 impl Registration {
@@ -122,7 +119,7 @@ impl Registration {
             },
             introspects: self.introspects,
             details: self.details,
-            registered: if self.by_itself { Registered::Itself } else { Registered::Store },
+            registered: Registered::Store,
             ..base
         })
     }

@@ -84,7 +84,6 @@ fn service(keys: Option<Value>) -> Registration {
         introspects: Vec::new(),
         details: Vec::new(),
         certificate: None,
-        by_itself: false,
     }
 }
 

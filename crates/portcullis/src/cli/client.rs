@@ -122,7 +122,6 @@ fn add_client(add: AddClient) -> anyhow::Result<u8> {
         introspects: add.introspects,
         details: Vec::new(),
         certificate: add.certificate,
-        by_itself: false,
     };
     let command = Command::ClientAdd { id: add.id, registration };
     let answer = office::carry_out(&add.installation.config, command).inspect_err(|_| {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use portcullis_core::fault::Placed;
-use portcullis_core::foreign::{ClaimMap, ForeignIssuer, KeySource, Subjects};
+use portcullis_core::foreign::{ClaimMap, ForeignIssuer, KeySource, SecondFactor, Subjects};
 use portcullis_core::jose::algorithm::Algorithm;
 use portcullis_core::secret::Secret;
 use portcullis_core::time::Timestamp;
@@ -182,6 +182,7 @@ fn map(
         tenant: section.text(reading, "tenant").map(|written| written.value),
         attributes: plain(attributes),
         subjects: subjects(reading, section),
+        second_factor: second_factor(reading, section),
     }
 }
 
@@ -238,6 +239,20 @@ fn subjects(reading: &mut Reading<'_>, section: &Section<'_>) -> Subjects {
             let remedy = "write `\"users\"` or `\"services\"`";
             reading.fault("SubjectsUnknown", written.place.bytes, message, remedy);
             Subjects::Users
+        }
+    }
+}
+
+fn second_factor(reading: &mut Reading<'_>, section: &Section<'_>) -> SecondFactor {
+    let Some(written) = section.text(reading, "mfa") else { return SecondFactor::Ours };
+    match &*written.value {
+        "ours" => SecondFactor::Ours,
+        "theirs" => SecondFactor::Theirs,
+        other => {
+            let message = format!("`{other}` does not say whose second factor counts");
+            let remedy = "write `\"ours\"`, or `\"theirs\"` to trust the issuer's";
+            reading.fault("MfaUnknown", written.place.bytes, message, remedy);
+            SecondFactor::Ours
         }
     }
 }

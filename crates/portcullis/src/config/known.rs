@@ -166,6 +166,7 @@ pub(crate) static ISSUER: Table = Table {
         Key("tenant", Built),
         Key("attributes", Built),
         Key("subjects", Built),
+        Key("mfa", Built),
         Key("until", Built),
     ],
 };

@@ -187,7 +187,7 @@ async fn dispatch(identity: &Identity, store: &Store, request: HouseRequest) -> 
         "passport_keys" => page::json(&identity.passport_jwks(), "public, max-age=300"),
         "resource_metadata" => oauth::resource_metadata(identity, &request),
         "style" => page::style(),
-        "plain_token" => revoke_exposed(store, &request).await,
+        "plain_token" => revoke_exposed(store, &request, identity.now()).await,
         _ => page::broken(),
     }
 }
@@ -226,8 +226,26 @@ fn parameters(request: &HouseRequest) -> Option<Parameters> {
     Parameters::parse(request.query.as_deref().unwrap_or_default().as_bytes()).ok()
 }
 
-/// A live token that arrived in clear or in a query is dead from now on (`1-product`).
-async fn revoke_exposed(store: &Store, request: &HouseRequest) -> HouseAnswer {
+/// A live token or API key that arrived in clear or in a query is dead from now on (`1-product`).
+async fn revoke_exposed(
+    store: &Store,
+    request: &HouseRequest,
+    now: Timestamp,
+) -> HouseAnswer {
+    if let Some(key) = request.key.as_ref() {
+        let id = key.id.clone();
+        let done: Result<bool, StoreFault> =
+            store.transact(async move |tx| tx.revoke_api_key(&id, now).await).await;
+        let mut answer = page::json(&serde_json::json!({}), "no-store");
+        answer.event = "revoke";
+        answer.outcome = match done {
+            Ok(_) => Ok("KeyExposedRevoked".into()),
+            Err(_) => Err("HouseFailed".into()),
+        };
+        answer.caller = Some(format!("service:{}", key.client));
+        answer.client = Some(key.client.to_string());
+        return answer;
+    }
     let Some(token) = request.token.as_ref() else { return page::broken() };
     let claims = token.claims();
     let (jti, expires) = (claims.jti.clone(), Timestamp::from_unix(claims.exp));

@@ -333,7 +333,7 @@ fn words_from_outside_are_escaped_in_every_page() {
         fields: vec![("state", HOSTILE.into())],
         form_target: "https://app.example".into(),
     };
-    let code = DeviceCodePage { user_code: HOSTILE.into(), notice: None };
+    let code = DeviceCodePage { sealed: HOSTILE.into(), user_code: HOSTILE.into(), notice: None };
     let logout = LogoutPage {
         sealed: HOSTILE.into(),
         login: HOSTILE.into(),

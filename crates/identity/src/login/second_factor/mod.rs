@@ -65,7 +65,7 @@ pub(super) async fn step(
     form: &Parameters,
     presented: &Presented,
 ) -> Result<Step, Rejected> {
-    let (ticket, stage) = match sealed::open(desk, form, presented)? {
+    let (ticket, stage) = match sealed::open(desk, form, presented).await? {
         Opened::Fresh(ticket, stage) => (ticket, stage),
         Opened::Stale(ticket) => return Ok(AwaitingPassword::stale(ticket)),
     };
@@ -85,7 +85,7 @@ pub(super) async fn step(
             return Ok(AwaitingPassword::stale(ticket));
         };
         // A page that showed a secret was shown behind a fresh password.
-        let login = match (totp::shown(&stage), standing.demand(&at)) {
+        let login = match (totp::shown(&stage), standing.demand(&at, ticket.checked())) {
             (Some(secret), Demand::Enrolment) => {
                 let proven = standing.proven();
                 Login::Enrol(AwaitingEnrolment { ticket, proven, secret })

@@ -2,13 +2,11 @@
 //! with a foreign `iss`). No key is registered here; the issuer's are held by the gateway.
 
 use portcullis_core::client::Federated;
-use portcullis_core::hash::sha256;
-use portcullis_core::jose::{base64url, jws, verify};
+use portcullis_core::jose::{jws, verify};
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
 use portcullis_core::secret::Secret;
-use portcullis_core::time::Timestamp;
 
-use super::{Names, Spend, assertion_rule, refused};
+use super::{Names, assertion_rule, refused};
 use crate::desk::Desk;
 
 /// Verifies an assertion of the issuer that the client is registered with.
@@ -21,7 +19,7 @@ pub(super) async fn verify(
     of: &Federated,
     names: &Names,
     assertion: &Secret<String>,
-) -> Result<Spend, OauthError> {
+) -> Result<(), OauthError> {
     let issuer = desk.settings.issuers.iter().find(|issuer| issuer.name == of.issuer);
     let issuer = issuer.ok_or_else(|| refused("IssuerUnknown", "the issuer is not known here"))?;
     if issuer.until.is_some_and(|until| desk.now >= until) {
@@ -54,9 +52,8 @@ pub(super) async fn verify(
     if claims.cnf.is_some() {
         return Err(refused("AssertionBound", "the assertion is bound to a key"));
     }
-    // Without a `jti` it is what was signed that is good once; a signature can be respelled.
-    let once = claims.jti.clone().unwrap_or_else(|| base64url::encode(&sha256(unverified.signed)));
-    // The parts cannot slide: the name of a table of the file has no blank, and a client id none.
-    let key = format!("federated {} {once}", issuer.name);
-    Ok(Spend { key, until: Timestamp::from_unix(claims.exp) })
+    // Deliberately not spent: such a token is minted by the platform, projected into a file and read
+    // from there for its whole life, by every replica of the workload. What bounds a thief of it is
+    // that life, and that what it obtains is bound to the thief's own key and dies with the client.
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use portcullis_core::bearer::Plain;
 use portcullis_core::client::{Authentication, ClientRecord};
-use portcullis_core::foreign::{ForeignIssuer, KeySource, Subjects};
+use portcullis_core::foreign::{ForeignIssuer, KeySource, SecondFactor, Subjects};
 use portcullis_core::id::Id;
 use portcullis_core::jose::claims::ForeignClaims;
 use portcullis_core::jose::jwk::JwkSet;
@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use super::{NO_FACTORS, refused};
 use crate::desk::Desk;
+use crate::login::second_factor::Demand;
 use crate::settings::SESSION_IDLE_S;
 use crate::token::client_auth::AuthenticatedClient;
 use crate::token::issue::{Person, Wanted};
@@ -39,8 +40,8 @@ pub(super) struct Asserted {
 pub(super) enum Subject {
     /// The client that presents it.
     Client,
-    /// The user of this canonical login name.
-    Login(String),
+    /// The user of this canonical login name, and whose second factor counts.
+    Login(String, SecondFactor),
 }
 
 impl Asserted {
@@ -75,8 +76,7 @@ impl Asserted {
         let missing = || refused("AssertionWithoutJti", "the assertion needs a jti");
         let jti = jti.ok_or_else(missing)?;
         Ok(Asserted {
-            // The very key of a federated client's assertion: what was used at one door is used at
-            // the other.
+            // The parts cannot slide: the name of a table of the file has no blank.
             once: format!("federated {} {jti}", issuer.name),
             until: Timestamp::from_unix(claims.exp),
             subject: subject(issuer, client, &claims.sub)?,
@@ -155,7 +155,7 @@ fn subject(
             let login = format!("{sub}@{}", issuer.name);
             // Byte for byte: two subjects that differ in case are two people over there.
             match canonical_login(&login) == login {
-                true => Ok(Subject::Login(login)),
+                true => Ok(Subject::Login(login, issuer.map.second_factor)),
                 false => Err(refused("SubjectUnknown", "the assertion names no user of ours")),
             }
         }
@@ -171,10 +171,23 @@ pub(super) async fn person<'tx>(
     tx: &'tx Tx,
     desk: &Desk,
     client: &AuthenticatedClient,
-    (login, wanted): (&str, &Wanted),
+    (login, second_factor, wanted): (&str, SecondFactor, &Wanted),
 ) -> Result<Option<Person<'tx>>, Aborted> {
     let Some(user) = tx.user_by_login(login).await? else { return Ok(None) };
     let Some(user) = tx.active_user(&user.id).await? else { return Ok(None) };
+    if second_factor == SecondFactor::Ours {
+        // `4-identity`, "Login by another provider": unless it is trusted in words, ours counts, and
+        // an assertion shows none.
+        let totp = tx.totp(&user.id).await?;
+        let require = &desk.shared.in_force().require;
+        match Demand::of(require, &user, totp.as_ref(), &NO_FACTORS) {
+            Demand::Nothing => {}
+            Demand::Code(_) | Demand::Enrolment => {
+                let description = "this user needs a second factor, which an assertion cannot show";
+                return Err(Aborted::Refused(refused("FactorOwed", description)));
+            }
+        }
+    }
     let (session, grant) = match standing(tx, desk, &user, (client, wanted)).await? {
         Some(standing) => standing,
         None => {

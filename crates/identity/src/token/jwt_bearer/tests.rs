@@ -104,6 +104,19 @@ async fn an_assertion_becomes_a_token_of_its_user() {
 }
 
 #[tokio::test]
+async fn factor_owed() {
+    // Ada owes a one-time password here: unless the operator trusts the issuer's own, none is shown.
+    let strict = |settings: &mut Settings| {
+        let mut issuer = Cluster::issuer();
+        issuer.map.second_factor = SecondFactor::Ours;
+        settings.issuers = vec![std::sync::Arc::new(issuer)];
+    };
+    let (world, cluster, _) = with_ada(strict).await;
+    let answered = shown(&world, &about_ada(&world, &cluster, &[]), &[]).await;
+    assert_eq!(answered.result.err().map(|error| error.rule), Some("FactorOwed"));
+}
+
+#[tokio::test]
 async fn what_ends_the_users_sessions_ends_its_tokens() {
     let (world, cluster, ada) = with_ada(|_| {}).await;
     let token = ok(shown(&world, &about_ada(&world, &cluster, &[]), &[]).await).access_token;

@@ -220,13 +220,13 @@ impl Trial {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 48,
+        cases: 32,
         max_shrink_iters: 200,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
     #[test]
-    fn the_family_is_the_model(events in proptest::collection::vec(event(), 1..24)) {
+    fn the_family_is_the_model(events in proptest::collection::vec(event(), 1..20)) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store");
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");

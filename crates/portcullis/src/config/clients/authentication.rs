@@ -1,8 +1,10 @@
 //! How a client of the file proves itself: `keys`, `certificate`, `federated` or a dated `secret`;
 //! exactly one (RFC 6749 §2.3).
 
+use portcullis_core::certificate;
 use portcullis_core::client::{Authentication, CertificateRule, ClientType, Federated};
 use portcullis_core::hash::sha256;
+use portcullis_core::jose::algorithm::Algorithm;
 use portcullis_core::jose::base64url;
 use portcullis_core::jose::jwk::JwkSet;
 use rustls::pki_types::CertificateDer;
@@ -95,6 +97,12 @@ fn certificate_of(reading: &mut Reading<'_>, value: &Value<'_>) -> Option<Authen
             return None;
         }
     };
+    if !certificate::rule_readable(&rule) {
+        let message = "that name cannot be read";
+        let remedy = "write a host, a URI, or a subject as RFC 4514 has it, `\"CN=ledger,O=Pay\"`";
+        reading.fault("CertificateRuleUnknown", value.span(), message, remedy);
+        return None;
+    }
     Some(Authentication::Certificate(rule))
 }
 
@@ -117,6 +125,13 @@ fn keys_of(reading: &mut Reading<'_>, value: &Value<'_>) -> Option<Authenticatio
     let path = reading.string(value, "keys")?;
     let bytes = reading.load(&path)?;
     match JwkSet::from_json(&bytes) {
+        Ok(keys) if keys.iter().any(|key| key.algorithm() == Algorithm::Rs256) => {
+            let message = format!("a key in `{}` is for RS256", path.value);
+            let remedy = "make it PS256, ES256 or EdDSA (FAPI 2.0 §5.4.1); \
+                          `portcullis client add --new-key` makes one";
+            reading.fault("KeysMalformed", path.place.bytes, message, remedy);
+            None
+        }
         Ok(keys) => Some(Authentication::Keys(keys)),
         Err(malformed) => {
             let message = format!("the keys in `{}` cannot be used: {malformed}", path.value);

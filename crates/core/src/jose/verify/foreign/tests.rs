@@ -236,7 +236,8 @@ fn keys_in_the_header_and_of_strangers() {
 
 #[test]
 fn client_and_scopes_are_read_where_issuers_write_them() {
-    let table: &[(&[(&str, Option<&str>)], Option<&str>, &str)] = &[
+    type Row<'r> = (&'r [(&'r str, Option<&'r str>)], Option<&'r str>, &'r str);
+    let table: &[Row<'_>] = &[
         (&[], None, ""),
         (&[("azp", Some("\"app\""))], Some("app"), ""),
         (&[("client_id", Some("\"a\"")), ("azp", Some("\"b\""))], Some("a"), ""),
