@@ -8,8 +8,13 @@ binary=$(realpath "${1:-$here/../target/release/portcullis}")
 shift || true
 only=("$@")
 failed=()
+wanted() { [ ${#only[@]} -eq 0 ] || [[ " ${only[*]} " == *" $1 "* ]]; }
 
 echo "-- packages"
+if wanted crates; then
+  (cd "$here/rust" && CARGO_TARGET_DIR="$here/rust/target" cargo build --quiet --locked) &
+  compiling=$!
+fi
 (cd "$here/node" && npm ci --silent --no-audit --no-fund)
 [ -x "$here/python/.venv/bin/python" ] || python3 -m venv "$here/python/.venv"
 "$here/python/.venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/python/requirements.txt"
@@ -21,13 +26,17 @@ echo "-- the stage"
 run() {
   local name=$1
   shift
-  [ ${#only[@]} -eq 0 ] || [[ " ${only[*]} " == *" $name "* ]] || return 0
   LOGIN=$name PASSWORD=$(person "$name") timeout 60 "$@" || failed+=("$name")
 }
-node_program() { run "$1" node "$here/node/$1.mjs"; }
 
-for program in public fapi2 service device signed; do node_program "$program"; done
-run authlib "$here/python/.venv/bin/python" "$here/python/flows.py"
+for program in public fapi2 service device signed oauth4webapi mcp mcp-suite; do
+  ! wanted "$program" || run "$program" node "$here/node/$program.mjs"
+done
+! wanted authlib || run authlib "$here/python/.venv/bin/python" "$here/python/flows.py"
+if wanted crates; then
+  wait "$compiling"
+  run crates "$here/rust/target/debug/portcullis-conformance"
+fi
 
 if [ ${#failed[@]} -gt 0 ]; then
   echo "-- records"

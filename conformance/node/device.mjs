@@ -11,7 +11,7 @@ const page = new URL("/device", issuer);
 await check("waits while nobody decides, and gets its tokens afterwards", async () => {
   const begun = await client.initiateDeviceAuthorization(tv, { scope: "files:read" });
   assert.equal(new URL(begun.verification_uri).href, page.href);
-  const waiting = client.pollDeviceAuthorizationGrant(tv, begun);
+  const waiting = client.pollDeviceAuthorizationGrant(tv, begun, undefined, { signal: AbortSignal.timeout(20_000) });
   const end = await browser.walk(begun.verification_uri, { userCode: begun.user_code });
   assert.match(words(end.text), /Device connected/);
   const tokens = await waiting;
@@ -30,5 +30,5 @@ await check("a device code is good once", async () => {
 await check("refused by its user: access_denied", async () => {
   const begun = await client.initiateDeviceAuthorization(tv, { scope: "files:read" });
   await browser.walk(begun.verification_uri, { userCode: begun.user_code, decision: "deny" });
-  await assert.rejects(client.pollDeviceAuthorizationGrant(tv, begun), { error: "access_denied" });
+  await assert.rejects(client.pollDeviceAuthorizationGrant(tv, begun, undefined, { signal: AbortSignal.timeout(20_000) }), { error: "access_denied" });
 });

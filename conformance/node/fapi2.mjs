@@ -73,9 +73,18 @@ await check("refresh: the refresh token stays the same (FAPI 2.0 §5.3.2.1)", as
   tokens = { ...tokens, access_token: refreshed.access_token };
 });
 
-await check("refresh with another key is refused", async () => {
-  const stolen = client.getDPoPHandle(bank, await client.randomDPoPKeyPair("ES256"));
-  await assert.rejects(client.refreshTokenGrant(bank, tokens.refresh_token, undefined, { DPoP: stolen }), { error: "invalid_grant" });
+// RFC 9449 §5: a confidential client's refresh tokens are bound to the client, not to the DPoP key.
+await check("refresh with another key: the new token is bound to that one", async () => {
+  const next = client.getDPoPHandle(bank, await client.randomDPoPKeyPair("ES256"));
+  const refreshed = await client.refreshTokenGrant(bank, tokens.refresh_token, undefined, { DPoP: next });
+  assert.equal((await file("bound.txt", refreshed.access_token, { DPoP: next })).status, 200);
+  await assert.rejects(file("bound.txt", refreshed.access_token, { DPoP }), { code: "OAUTH_WWW_AUTHENTICATE_CHALLENGE" });
+});
+
+await check("the refresh token of one client is no good for another", async () => {
+  const signer = await client.discovery(issuer, "signer", undefined, client.PrivateKeyJwt(await keyOf("signer")));
+  const mine = { DPoP: client.getDPoPHandle(signer, await client.randomDPoPKeyPair("ES256")) };
+  await assert.rejects(client.refreshTokenGrant(signer, tokens.refresh_token, undefined, mine), { error: "invalid_grant" });
 });
 
 await check("userinfo", async () => {

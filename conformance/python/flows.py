@@ -1,5 +1,5 @@
-"""PyPI Authlib, the whole way: discovery, code flow with PKCE and ID token, client credentials with
-private_key_jwt, revocation; and the API behind the gateway with both tokens."""
+"""PyPI Authlib, the whole way: discovery, code flow with PKCE and ID token, refresh, revocation, client
+credentials with private_key_jwt; and the API behind the gateway with both tokens."""
 
 import base64
 import hashlib
@@ -8,26 +8,36 @@ import html
 import os
 import re
 import struct
+import sys
 import time
+import traceback
 from urllib.parse import urlsplit
 
 import requests
 from authlib.common.security import generate_token
+from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
-from joserfc.jwk import ECKey
+from joserfc import jwt
+from joserfc.jwk import ECKey, KeySet
 
 ISSUER, API, CA = os.environ["ISSUER"], os.environ["API"], os.environ["CA"]
 REDIRECT = "http://127.0.0.1:5998/cb"
 person = {"login": os.environ["LOGIN"], "password": os.environ["PASSWORD"], "step": -1}
-passed = 0
+counts = {"passed": 0, "failed": 0}
 
 
 def check(name, work):
-    global passed
-    work()
-    passed += 1
-    print(f"ok - Authlib: {name}")
+    """One that fails does not hide the others."""
+    try:
+        work()
+    except Exception:
+        counts["failed"] += 1
+        print(f"not ok - Authlib: {name}")
+        traceback.print_exc(limit=-3, file=sys.stdout)
+    else:
+        counts["passed"] += 1
+        print(f"ok - Authlib: {name}")
 
 
 def code_of(secret):
@@ -71,7 +81,7 @@ tokens = {}
 
 
 def code_flow():
-    app = OAuth2Session("app", scope="openid files:read", redirect_uri=REDIRECT,
+    app = OAuth2Session("app", scope="openid files:read offline_access", redirect_uri=REDIRECT,
                         code_challenge_method="S256", token_endpoint_auth_method="none")
     app.verify = CA
     verifier = generate_token(64)
@@ -84,21 +94,58 @@ def code_flow():
     assert "id_token" in tokens["user"]
 
 
+def id_token():
+    keys = KeySet.import_key_set(requests.get(metadata["jwks_uri"], verify=CA).json())
+    claims = jwt.decode(tokens["user"]["id_token"], keys, algorithms=["ES256"]).claims
+    assert (claims["iss"], claims["aud"], claims["acr"]) == (ISSUER, "app", "aal2"), claims
+    about = {"Authorization": f"Bearer {tokens['user']['access_token']}"}
+    answer = requests.get(metadata["userinfo_endpoint"], headers=about, verify=CA).json()
+    assert answer["sub"] == claims["sub"]
+
+
 def api_with_token():
-    token = tokens["user"]["access_token"]
-    answer = requests.get(f"{API}/hello.txt", headers={"Authorization": f"Bearer {token}"}, verify=CA)
+    answer = call("hello.txt", tokens["user"])
     assert answer.status_code == 200 and answer.text.strip() == "hello from a file server", answer.text
     assert requests.get(f"{API}/hello.txt", verify=CA).status_code == 401
+
+
+def refresh():
+    app = OAuth2Session("app", token=tokens["user"], token_endpoint_auth_method="none")
+    app.verify = CA
+    old = tokens["user"]["refresh_token"]
+    tokens["next"] = app.refresh_token(metadata["token_endpoint"], refresh_token=old)
+    assert tokens["next"]["refresh_token"] != old
+    assert call("hello.txt", tokens["next"]).status_code == 200
+
+
+def call(name, token):
+    bearer = {"Authorization": f"Bearer {token['access_token']}"}
+    return requests.get(f"{API}/{name}", headers=bearer, verify=CA)
 
 
 def revocation():
     app = OAuth2Session("app", token_endpoint_auth_method="none")
     app.verify = CA
-    token = tokens["user"]["access_token"]
-    answer = app.revoke_token(metadata["revocation_endpoint"], token=token)
+    answer = app.revoke_token(metadata["revocation_endpoint"], token=tokens["user"]["access_token"])
     assert answer.status_code == 200, answer.text
-    answer = requests.get(f"{API}/hello.txt", headers={"Authorization": f"Bearer {token}"}, verify=CA)
-    assert answer.status_code == 401
+    assert call("hello.txt", tokens["user"]).status_code == 401
+
+
+def revocation_of_the_grant():
+    """RFC 7009 §2.1: with the refresh token goes every access token of the same grant."""
+    app = OAuth2Session("app", token_endpoint_auth_method="none")
+    app.verify = CA
+    assert call("hello.txt", tokens["next"]).status_code == 200
+    token = tokens["next"]["refresh_token"]
+    answer = app.revoke_token(metadata["revocation_endpoint"], token=token, token_type_hint="refresh_token")
+    assert answer.status_code == 200, answer.text
+    assert call("hello.txt", tokens["next"]).status_code == 401
+    try:
+        app.refresh_token(metadata["token_endpoint"], refresh_token=token)
+    except OAuthError as error:
+        assert error.error == "invalid_grant", error
+    else:
+        raise AssertionError("a revoked refresh token still refreshes")
 
 
 def service():
@@ -109,14 +156,17 @@ def service():
     # Authlib's own default audience is the token endpoint; ours is the issuer (FAPI 2.0 §5.3.2.1).
     robot.register_client_auth_method(PrivateKeyJWT(ISSUER, alg="ES256"))
     token = robot.fetch_token(metadata["token_endpoint"], grant_type="client_credentials",
-                              scope="files:robot")["access_token"]
-    answer = requests.get(f"{API}/robot.txt", headers={"Authorization": f"Bearer {token}"}, verify=CA)
-    assert answer.status_code == 200, answer.text
+                              scope="files:robot")
+    assert call("robot.txt", token).status_code == 200
 
 
 assert urlsplit(ISSUER).scheme == "https"
 check("code flow with PKCE, state and nonce", code_flow)
+check("the ID token verifies; userinfo is of the same user", id_token)
 check("the API takes the token, and 401s without it", api_with_token)
+check("refresh, with rotation", refresh)
 check("revocation is in force on the next request", revocation)
+check("revocation of the refresh token ends its grant", revocation_of_the_grant)
 check("client credentials with private_key_jwt", service)
-print(f"Authlib: {passed} passed, 0 failed")
+print(f"Authlib: {counts['passed']} passed, {counts['failed']} failed")
+sys.exit(counts["failed"] > 0)

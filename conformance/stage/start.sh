@@ -34,8 +34,6 @@ export STAGE="$work" CA="$work/data/ca.pem" SERVICE_KEY="$work/robot.pem"
 export ISSUER="https://localhost:$issuer_port" API="https://localhost:$api_port/v1"
 export VAULT="https://vault.localhost:$api_port/v1" TOOLS="https://mcp.localhost:$api_port"
 export DOCUMENTS="https://tools.example:$document_port" PEER_PORT="$peer_port" MCP_PORT="$mcp_port"
-# requests lets the environment win over a session: so it is said there.
-export NODE_EXTRA_CA_CERTS="$CA" REQUESTS_CA_BUNDLE="$CA"
 
 cc -shared -fPIC -o "$work/names.so" "$here/stage/names.c" -ldl
 export LD_PRELOAD="$work/names.so"
@@ -60,7 +58,11 @@ cd "$work"
 started+=($!)
 await "http://127.0.0.1:$health_port/readyz" || { cat server.log; exit 1; }
 
+# requests lets the environment win over a session: so it is said there.
+export NODE_EXTRA_CA_CERTS="$CA" REQUESTS_CA_BUNDLE="$CA"
 "$here/stage/certificates.sh" "$work" documents
-node "$here/node/documents.mjs" > "$work/documents.log" 2>&1 &
-started+=($!)
+for program in documents mcp-server; do
+  node "$here/node/$program.mjs" > "$program.log" 2>&1 &
+  started+=($!)
+done
 await "$DOCUMENTS/client.json" || { cat documents.log; exit 1; }

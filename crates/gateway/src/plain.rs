@@ -51,13 +51,13 @@ async fn revoke_exposed(
     parts: &request::Parts,
     draft: &Draft<'_>,
 ) {
-    let bearers = parts.headers.get_all(header::AUTHORIZATION).iter();
-    let bearers = bearers.filter_map(|value| authenticate::bearer_in(value.as_bytes()));
-    let queried = parts.uri.query().and_then(authenticate::token_in_query);
+    let fields = parts.headers.get_all(header::AUTHORIZATION).iter();
+    let fields = fields.filter_map(|value| authenticate::credential_in(value.as_bytes()));
+    let queried = authenticate::shown_in_query(parts.uri.query().unwrap_or_default());
     let keys = parts.headers.get_all(authenticate::API_KEY).iter();
     let keys = keys.filter(|value| authenticate::looks_like_key(value.as_bytes()));
     let keys = keys.filter_map(|value| value.to_str().ok());
-    let shown = bearers.chain(keys).map(str::to_owned).chain(queried);
+    let shown = fields.chain(keys).map(str::to_owned).chain(queried.map(|shown| shown.text));
     for token in shown.take(MAX_CREDENTIALS) {
         let seen = authenticate::Seen { ip: draft.ip, at: draft.at };
         let exposed = authenticate::verify_exposed(worker, snapshot, seen, &token).await;

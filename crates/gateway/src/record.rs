@@ -232,7 +232,8 @@ impl<'g> Draft<'g> {
             },
             client: match (&self.client, known) {
                 (Some(client), _) => Some(neutralise(client)),
-                (None, known) => known.map(|known| known.client().to_owned()),
+                // Another issuer's client may be any text.
+                (None, known) => known.map(|known| neutralise(known.client())),
             },
             ip: self.ip.to_string(),
             limit: self.standing.as_ref().map(Standing::words),

@@ -274,3 +274,6 @@ fn refused(rule: &'static str) -> Rejected {
     let words = "This sign-in is over. Go back to the app and start again.";
     Rejected::Page(PageRefusal { status: 400, rule, words })
 }
+
+#[cfg(test)]
+mod tests;

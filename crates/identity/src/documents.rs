@@ -299,7 +299,9 @@ fn unreached(fault: &FetchFault) -> OauthError {
         FetchFault::AddressUnfit(_) | FetchFault::AddressForbidden(_) => {
             refused("DocumentAddressForbidden", "the client's document is at no public address")
         }
-        FetchFault::TooLarge(_) => refused("DocumentTooLarge", "the client's document is too large"),
+        FetchFault::TooLarge(_) => {
+            refused("DocumentTooLarge", "the client's document is too large")
+        }
         FetchFault::Unreachable(_) => later("DocumentUnreachable"),
         FetchFault::Slow(_) => later("DocumentSlow"),
         FetchFault::Crowded => later("DocumentsCrowded"),

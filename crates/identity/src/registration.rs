@@ -98,12 +98,7 @@ async fn answered(desk: &Desk, call: &Call<'_>) -> Answer {
 }
 
 /// RFC 7591 §3.1.
-async fn register(
-    desk: &Desk,
-    rules: &SelfRegistration,
-    token: &str,
-    body: &[u8],
-) -> Answer {
+async fn register(desk: &Desk, rules: &SelfRegistration, token: &str, body: &[u8]) -> Answer {
     // RFC 7591 §3: the initial access token; compared in constant time.
     if !same(&sha256(token.as_bytes()), &rules.token_digest) {
         return Err(unauthorized());

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use portcullis_core::client::{Authentication, ClientRecord, ClientType, Waivers};
 use portcullis_core::entropy::SeededEntropy;
-use portcullis_core::hash::{TableKey, sha256};
 use portcullis_core::fetch::{Fetch, FetchFault, FetchRequest, Fetching};
 use portcullis_core::foreign::{FindingKeys, ForeignIssuer, ForeignKeys};
-use portcullis_core::jose::dpop::ProofDesk;
+use portcullis_core::hash::{TableKey, sha256};
 use portcullis_core::id::Id;
 use portcullis_core::jose::algorithm::Algorithm;
 use portcullis_core::jose::claims::{AccessClaims, Attribute};
+use portcullis_core::jose::dpop::ProofDesk;
 use portcullis_core::jose::jwk::JwkSet;
 use portcullis_core::jose::sign::SigningKey;
 use portcullis_core::jose::verify;
@@ -217,19 +217,18 @@ impl World {
         change(&mut settings);
         let counters = Arc::new(LocalCounters::new(TableKey::mint(&*entropy), 4096));
         let ring = vec![(1, Secret::new([KEY; 32]))];
-        let parts =
-            Parts {
-                store: store.clone(),
-                clock: clock.clone(),
-                proofs: Arc::new(ProofDesk::new(&*entropy)),
-                entropy,
-                counters,
-                ring,
-                settings,
-                fetch,
-                foreign,
-                revoked: revoked.clone(),
-            };
+        let parts = Parts {
+            store: store.clone(),
+            clock: clock.clone(),
+            proofs: Arc::new(ProofDesk::new(&*entropy)),
+            entropy,
+            counters,
+            ring,
+            settings,
+            fetch,
+            foreign,
+            revoked: revoked.clone(),
+        };
         let identity = Arc::new(Identity::start(parts).await.expect("starts"));
         World { identity, clock, store, revoked, key }
     }

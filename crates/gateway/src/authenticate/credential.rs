@@ -61,10 +61,10 @@ pub(crate) fn looks_like_key(text: &[u8]) -> bool {
     text.starts_with(portcullis_core::api_key::PREFIX.as_bytes())
 }
 
-/// The bearer credential in a field's value, wherever it arrived.
-pub(crate) fn bearer_in(value: &[u8]) -> Option<&str> {
-    let presented = presented(value).ok()?;
-    (presented.scheme == Scheme::Bearer).then_some(presented.text)
+/// The credential in a field's value, wherever it arrived. Whether it is of use to who reads it is for
+/// what it is bound to to say, not for its scheme.
+pub(crate) fn credential_in(value: &[u8]) -> Option<&str> {
+    presented(value).ok().map(|presented| presented.text)
 }
 
 /// RFC 6750 §2.1, RFC 9449 §7.1: the scheme in any case (RFC 9110 §11.1), one space, a `b64token`.
@@ -121,7 +121,7 @@ mod tests {
             assert_eq!(presented(value.as_bytes()), expected, "{value:?}");
         }
         assert_eq!(presented(b"Bearer \xff"), Err(Malformed));
-        assert_eq!(bearer_in(b"DPoP abc"), None, "a bound token is not revoked by who shows it");
+        assert_eq!(credential_in(b"DPoP abc"), Some("abc"));
     }
 
     #[test]

@@ -60,48 +60,75 @@ pub(crate) async fn verify_exposed(
     Some(Exposed::Token(Arc::new(verified)))
 }
 
-/// Refuses a token in the query (RFC 6750 §2.3, RFC 9700 §4.3.2: it lands in logs and histories),
-/// and revokes it if it is alive. On a line open to `anyone`, `access_token` may be the API's own
-/// parameter, so there only a live token of ours is refused.
+/// Credentials looked at in one query: more are no client's.
+const MAX_SHOWN: usize = 2;
+
+/// Refuses a token in the query (RFC 6750 §2.3, RFC 9700 §4.3.2: it lands in logs and histories), or
+/// an API key under whatever name, and revokes what is alive. On a line open to `anyone`,
+/// `access_token` may be the API's own parameter, so there only a live token of ours is refused.
 pub(super) async fn refuse_exposed(
     worker: &Worker,
     snapshot: &Snapshot,
     (cleansed, query, reads): (&Cleansed, &str, Credentials),
     draft: &Draft<'_>,
 ) -> Result<(), Halt> {
-    let Some(token) = token_in_query(query) else { return Ok(()) };
-    let seen = Seen { ip: cleansed.ip, at: cleansed.at };
-    match verify_exposed(worker, snapshot, seen, &token).await {
-        Some(exposed) if exposed.is_usable() => {
-            let exposure = Exposure {
-                authority: &cleansed.authority,
-                path: &cleansed.path,
-                ip: cleansed.ip,
-                request_id: draft.id.as_str(),
-            };
-            house::report_exposed(&worker.gateway.house, &exposure, exposed).await;
-            Err(Refusal::CredentialExposed.into())
+    let mut refused = None;
+    for shown in shown_in_query(query).take(MAX_SHOWN) {
+        let seen = Seen { ip: cleansed.ip, at: cleansed.at };
+        match verify_exposed(worker, snapshot, seen, &shown.text).await {
+            Some(exposed) if exposed.is_usable() => {
+                let exposure = Exposure {
+                    authority: &cleansed.authority,
+                    path: &cleansed.path,
+                    ip: cleansed.ip,
+                    request_id: draft.id.as_str(),
+                };
+                house::report_exposed(&worker.gateway.house, &exposure, exposed).await;
+                refused = Some(Refusal::CredentialExposed);
+            }
+            Some(_) => refused = refused.or(Some(Refusal::CredentialInQuery)),
+            None => match (reads, shown.by) {
+                (Credentials::Token | Credentials::TokenOrKey, By::Name) => {
+                    refused = refused.or(Some(Refusal::CredentialInQuery));
+                }
+                (Credentials::Unread, By::Name) | (_, By::Looks) => {}
+            },
         }
-        Some(_) => Err(Refusal::CredentialInQuery.into()),
-        None => match reads {
-            Credentials::Token | Credentials::TokenOrKey => Err(Refusal::CredentialInQuery.into()),
-            Credentials::Unread => Ok(()),
-        },
     }
+    refused.map_or(Ok(()), |refusal| Err(refusal.into()))
 }
 
-/// Whether a query may name a token at all: nearly none does.
+/// Whether a query may name a token or a key at all: nearly none does.
 pub(super) fn names_token(query: &str) -> bool {
-    query.contains("access_token=") || query.contains('%')
+    query.contains("access_token=") || query.contains("=pk_") || query.contains('%')
 }
 
-/// The value of `access_token` in a query, escapes decoded.
-pub(crate) fn token_in_query(query: &str) -> Option<String> {
-    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let mut named = pairs.filter(|(name, _)| {
-        *name == "access_token" || (name.contains('%') && decoded(name) == "access_token")
-    });
-    named.next().map(|(_, value)| decoded(value))
+/// What may be a credential in a query.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) text: String,
+    by: By,
+}
+
+/// By what it was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// It is called `access_token` (RFC 6750 §2.3).
+    Name,
+    /// It begins as API keys do, under another name: other products have `api_key`, `key` …
+    Looks,
+}
+
+/// The values of a query that may be credentials of ours, escapes decoded.
+pub(crate) fn shown_in_query(query: &str) -> impl Iterator<Item = Shown> {
+    query.split('&').filter_map(|pair| pair.split_once('=')).filter_map(|(name, value)| {
+        if name == "access_token" || (name.contains('%') && decoded(name) == "access_token") {
+            return Some(Shown { text: decoded(value), by: By::Name });
+        }
+        let text = value.starts_with(['p', '%']).then(|| decoded(value));
+        let text = text.filter(|text| looks_like_key(text.as_bytes()))?;
+        Some(Shown { text, by: By::Looks })
+    })
 }
 
 /// Decodes `%41`; what is no escape stays.
@@ -130,9 +157,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_found_in_any_query() {
+    fn a_credential_is_found_in_any_query() {
         let table = [
             ("access_token=a.b.c", Some("a.b.c")),
+            ("api_key=pk_a", Some("pk_a")),
+            ("x=1&k=%70%6b%5Fa", Some("pk_a")),
+            ("k=p%6b_a", Some("pk_a")),
+            ("k=spk_a", None),
+            ("pk_a=1", None),
+            ("pk_a", None),
             ("x=1&access_token=a%2Eb", Some("a.b")),
             ("acc%65ss_token=a", Some("a")),
             ("access_token=", Some("")),
@@ -142,7 +175,8 @@ mod tests {
             ("%=1&%zz=2", None),
         ];
         for (query, expected) in table {
-            assert_eq!(token_in_query(query).as_deref(), expected, "{query}");
+            let shown = shown_in_query(query).next().map(|shown| shown.text);
+            assert_eq!(shown.as_deref(), expected, "{query}");
             assert!(expected.is_none() || names_token(query), "{query}");
         }
     }

@@ -37,8 +37,8 @@ use crate::route::{Destination, Routed};
 use crate::snapshot::Snapshot;
 use crate::tokens::{Digest, Known, Proven};
 
-pub(crate) use credential::{API_KEY, DPOP, DPOP_NONCE, Scheme, bearer_in, looks_like_key};
-pub(crate) use exposed::{Exposed, token_in_query, verify_exposed};
+pub(crate) use credential::{API_KEY, DPOP, DPOP_NONCE, Scheme, credential_in, looks_like_key};
+pub(crate) use exposed::{Exposed, shown_in_query, verify_exposed};
 pub(crate) use slow_lane::SlowLane;
 
 /// A request whose caller is known, or whose destination does not ask.
@@ -86,12 +86,6 @@ pub(crate) async fn identify(
     let cleansed = routed.cleansed();
     let (reads, audience) = match routed.destination() {
         Destination::Operation { kit, .. } => {
-            if let Some(query) =
-                cleansed.query.as_deref().filter(|query| exposed::names_token(query))
-            {
-                let exposed = (cleansed, query, kit.reads);
-                Box::pin(exposed::refuse_exposed(worker, snapshot, exposed, draft)).await?;
-            }
             draft.scheme = kit.scheme;
             (kit.reads, Some(&*kit.api.audience))
         }
@@ -101,6 +95,10 @@ pub(crate) async fn identify(
             Reads::Token => (Credentials::Token, None),
         },
     };
+    if let Some(query) = cleansed.query.as_deref().filter(|query| exposed::names_token(query)) {
+        let exposed = (cleansed, query, reads);
+        Box::pin(exposed::refuse_exposed(worker, snapshot, exposed, draft)).await?;
+    }
     if reads == Credentials::Unread {
         return Ok(Identified { routed, presence: Presence::Unread });
     }

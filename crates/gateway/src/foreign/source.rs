@@ -184,14 +184,15 @@ fn usable(body: &[u8], issuer: &ForeignIssuer) -> Result<JwkSet, SourceFault> {
     if keys.is_empty() { Err(SourceFault::NoKeyUsable) } else { Ok(JwkSet::new(keys)) }
 }
 
-/// RFC 8725 §3.1: a key has one algorithm, and no token chooses it. Where an RSA key names none (many
-/// public issuers' do not), it is for the one RSA algorithm that the operator wrote.
+/// RFC 8725 §3.1: a key has one algorithm, and no token chooses it. An RSA key that names none (many
+/// public issuers' do not) is for `RS256`, as their issuers sign (RFC 7518 §3.1, OpenID Connect Core
+/// §15.1), unless the operator wrote `PS256` alone.
 fn pinned(members: &Map<String, Value>, issuer: &ForeignIssuer) -> Value {
     let mut members = members.clone();
     let accepts = |algorithm| issuer.algorithms.contains(&algorithm);
     let nameless =
         members.get("kty").and_then(Value::as_str) == Some("RSA") && !members.contains_key("alg");
-    if nameless && accepts(Algorithm::Rs256) && !accepts(Algorithm::Ps256) {
+    if nameless && (accepts(Algorithm::Rs256) || !accepts(Algorithm::Ps256)) {
         members.insert("alg".into(), Algorithm::Rs256.name().into());
     }
     Value::Object(members)
@@ -329,7 +330,7 @@ mod tests {
             { "kty": "EC", "crv": "P-521", "x": "AA", "y": "AA" }, with(ed(), "d", "AAAA"), 7, null,
             with(rsa(), "kid", "b"), with(rsa(), "alg", "RSA-OAEP"), with(rsa(), "n", "AQAB"),
         ]);
-        assert_eq!(read(listed, &[]).unwrap(), ["ed EdDSA", "b PS256"]);
+        assert_eq!(read(listed, &[]).unwrap(), ["ed EdDSA", "b RS256"]);
         for none in [json!([]), json!([{}]), json!([with(ed(), "use", "enc")])] {
             assert_eq!(read(none, &[]), Err(SourceFault::NoKeyUsable));
         }
@@ -342,10 +343,11 @@ mod tests {
     fn an_algorithm_is_pinned_by_the_key_and_by_the_operator() {
         use Algorithm::*;
         let table: [(Value, &[Algorithm], &[&str]); 7] = [
-            (rsa(), &[], &["rsa PS256"]),
+            // RFC 7518 §3.1: who names none signs RS256.
+            (rsa(), &[], &["rsa RS256"]),
             (rsa(), &[Rs256], &["rsa RS256"]),
             (rsa(), &[Ps256], &["rsa PS256"]),
-            (rsa(), &[Rs256, Ps256], &["rsa PS256"]),
+            (rsa(), &[Rs256, Ps256], &["rsa RS256"]),
             (with(rsa(), "alg", "RS256"), &[], &["rsa RS256"]),
             (with(rsa(), "alg", "RS256"), &[Ps256], &[]),
             (with(rsa(), "alg", "PS256"), &[Rs256, EdDsa], &[]),

@@ -82,6 +82,31 @@ fn a_certificate_is_asked_for_on_its_hosts_and_demanded_nowhere() {
     });
 }
 
+/// RFC 9110 §7.4: a connection that was asked for a certificate carries no request for a host that
+/// asks for none, and one that was not asked carries none for a host that asks (RFC 8705 §6.3).
+#[test]
+fn a_connection_carries_no_request_for_a_host_of_the_other_kind() {
+    trial::run(async |setup| {
+        let (trial, running) = listening(setup, CAPS).await;
+        with_ca(&trial);
+        let showing = client(Some(signer(LEDGER.0, LEDGER.1)));
+        for (name, host) in [("login.example", "api.example"), ("api.example", "login.example")] {
+            let mut stream = connect(&running, name, &showing).await.unwrap();
+            for path in ["/login", "/v1/rates"] {
+                let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+                stream.write_all(request.as_bytes()).await.unwrap();
+                let mut said = [0; 4096];
+                let length = stream.read(&mut said).await.unwrap();
+                assert!(said[..length].starts_with(b"HTTP/1.1 421"), "{name} {host}{path}");
+                if said[..length].windows(17).any(|w| w == b"connection: close") {
+                    stream = connect(&running, name, &showing).await.unwrap();
+                }
+            }
+        }
+        assert!(trial.house.seen.lock().unwrap().is_empty());
+    });
+}
+
 #[test]
 fn a_certificate_without_its_key_is_refused() {
     trial::run(async |setup| {

@@ -155,6 +155,30 @@ fn a_token_in_the_query_is_refused_and_revoked() {
 }
 
 #[test]
+fn a_token_in_the_query_of_a_page_or_behind_another_is_revoked_too() {
+    run(async |setup| {
+        let trial = setup.start().await;
+        let token = trial.token(&trial.user());
+        let page = |target: String| {
+            let request = Request::get(target).header("host", "login.example");
+            trial.ask(request.body(Full::default()).unwrap())
+        };
+        let told = || trial.house.seen.lock().unwrap().pop().expect("the house is told").page;
+        for path in ["/login", "/oauth/userinfo"] {
+            let seen = page(format!("{path}?access_token={token}")).await;
+            assert_eq!(seen.json()["code"], "credential_exposed", "{path}");
+            assert_eq!(told(), "plain_token");
+        }
+        let seen = trial.get(&format!("/v1/rates?access_token=x&access_token={token}"), None).await;
+        assert_eq!(seen.json()["code"], "credential_exposed", "the upstream may read the last one");
+        assert_eq!(told(), "plain_token");
+        assert!(trial.house.seen.lock().unwrap().is_empty());
+        let seen = page("/login?access_token=garbage".into()).await;
+        assert_eq!(seen.status, StatusCode::OK);
+    });
+}
+
+#[test]
 fn what_kills_a_token_kills_it_on_the_next_request() {
     run(async |setup| {
         let trial =

@@ -128,9 +128,16 @@ fn plain_http_is_refused_and_a_live_token_revoked() {
         assert_eq!(seen.json()["code"], "https_only");
         assert_eq!(seen.headers.get("strict-transport-security"), None, "RFC 6797 §7.2");
         let token = trial.token(&trial.user());
+        let get_as = |path: &str, shown: &str| {
+            let mut request = get(path, None);
+            request.headers_mut().insert("authorization", shown.parse().unwrap());
+            request
+        };
         for request in [
             get("/v1/accounts/a1", Some(&token)),
             get(&format!("/v1/rates?access_token={token}"), None),
+            // Bound to nothing, so of use to who reads it, whatever the scheme says.
+            get_as("/v1/rates", &format!("DPoP {token}")),
         ] {
             let seen = ask(&mut client, request).await;
             assert_eq!(seen.status, StatusCode::FORBIDDEN);

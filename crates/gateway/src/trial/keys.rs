@@ -200,6 +200,29 @@ fn a_key_in_a_query_or_in_clear_is_refused_and_revoked() {
 }
 
 #[test]
+fn a_live_key_in_a_query_is_revoked_under_any_name() {
+    run(async |setup| {
+        let (trial, key) = with_key(setup, |_| {}).await;
+        let escaped = key.replacen("pk_", "%70k_", 1);
+        for query in [format!("api_key={key}"), format!("x=1&key={escaped}")] {
+            for path in ["/v1/rates", "/v1/keyed"] {
+                let seen = trial.get(&format!("{path}?{query}"), None).await;
+                assert_eq!(seen.json()["code"], "credential_exposed", "{path} {query}");
+                let told = trial.house.seen.lock().unwrap().pop().expect("the house is told");
+                assert_eq!(told.key.unwrap().id.as_str(), "k_one");
+            }
+        }
+        // What only looks like one is the API's own parameter, and tells nobody anything.
+        let dead = api_key::mint(&trial.gateway.sealer, &Id::parse("k_two").unwrap()).unwrap();
+        for theirs in ["pk_live_51H8", dead.expose()] {
+            let path = format!("/v1/keyed?api_key={theirs}");
+            assert_eq!(trial.get(&path, Some(&key)).await.status, StatusCode::OK, "{theirs}");
+        }
+        assert!(trial.house.seen.lock().unwrap().is_empty());
+    });
+}
+
+#[test]
 fn the_last_use_is_noted_and_drained() {
     run(async |setup| {
         let (trial, key) = with_key(setup, |_| {}).await;

@@ -1,7 +1,7 @@
 //! Tokens of other issuers, as far as the journey goes with them.
 
 use http::StatusCode;
-use portcullis_core::foreign::{ClaimMap, ForeignIssuer, KeySource, Subjects};
+use portcullis_core::foreign::{ClaimMap, ForeignIssuer, KeySource, SecondFactor, Subjects};
 use portcullis_core::jose::base64url;
 use portcullis_core::revocation::{Revocation, RevocationKind, mark};
 use serde_json::{Value, json};
@@ -38,6 +38,7 @@ fn issuer() -> Arc<ForeignIssuer> {
             tenant: None,
             attributes: Default::default(),
             subjects: Subjects::Users,
+            second_factor: SecondFactor::Ours,
         },
         until: None,
     })
@@ -170,5 +171,19 @@ fn an_issuer_that_was_never_reached_is_503() {
         assert_eq!(seen.status, StatusCode::UNAUTHORIZED);
         let own = trial.token(&trial.user());
         assert_eq!(trial.get("/v1/things/1", Some(&own)).await.status, StatusCode::OK);
+    });
+}
+
+#[test]
+fn a_foreign_client_cannot_dress_up_a_record() {
+    run(async |setup| {
+        let key = SigningKey::generate(Algorithm::Es256).unwrap();
+        let trial = with_partner(setup, &key).await;
+        let dressed = json!({ "client_id": "x\u{202e}y", "sub": "x\u{202e}y" });
+        let token = key.sign("at+jwt", &claims(&trial, dressed));
+        assert_eq!(trial.get("/v1/things/1", Some(&token)).await.status, StatusCode::OK);
+        let record = trial.records.last();
+        assert_eq!(record.client.as_deref(), Some("partner|x\\u{202e}y"));
+        assert_eq!(record.caller, "user:partner|x\\u{202e}y");
     });
 }

@@ -114,7 +114,9 @@ fn is_pushed(asked: &Asked<'_>) -> Result<(), OauthError> {
 fn is_signed(asked: &Asked<'_>) -> Result<(), OauthError> {
     match asked.arrival.signed || !asked.client.signed_requests {
         true => Ok(()),
-        false => Err(invalid_request("RequestUnsigned", "this client must sign its requests (RFC 9101)")),
+        false => {
+            Err(invalid_request("RequestUnsigned", "this client must sign its requests (RFC 9101)"))
+        }
     }
 }
 
@@ -206,9 +208,8 @@ pub(crate) fn target(
     scopes: &Scopes,
 ) -> Result<Option<Arc<str>>, OauthError> {
     let invalid = |rule, description| OauthError::new(ErrorCode::InvalidTarget, rule, description);
-    let uses_all = |api: &ApiTarget| {
-        scopes.iter().all(|scope| is_openid(scope) || api.scopes.contains(scope))
-    };
+    let uses_all =
+        |api: &ApiTarget| scopes.iter().all(|scope| is_openid(scope) || api.scopes.contains(scope));
     if let Some(resource) = resource {
         let Some(api) = settings.apis.iter().find(|api| *api.audience == *resource) else {
             return Err(invalid("TargetUnknown", "resource is not an API of this server"));

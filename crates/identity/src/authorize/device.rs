@@ -46,9 +46,7 @@ pub(crate) async fn page(desk: &Desk, form: &Parameters, presented: &Presented) 
             };
             show::outcome(desk, "device.code", step, presented)
         }
-        Ok(None) => {
-            asked(desk, typed, Err(("UserCodeUnknown", Notice::WrongUserCode)), presented)
-        }
+        Ok(None) => asked(desk, typed, Err(("UserCodeUnknown", Notice::WrongUserCode)), presented),
         Err(fault) => {
             attempt.forget();
             show::outcome(desk, "device.code", Err(fault.into()), presented)

@@ -37,8 +37,8 @@ use crate::settings::Settings;
 use answer::{AnswerTo, Mode};
 use ask::{Ask, CodeAsk, DeviceAsk, Spend};
 pub(crate) use assurance::Assurance;
-use checks::{Asked, Reading};
 pub(crate) use checks::target;
+use checks::{Asked, Reading};
 
 /// The scope that asks for an ID token (OpenID Connect Core §3.1.2.1); it gives no right at any API.
 pub const OPENID: &str = "openid";
@@ -149,11 +149,7 @@ fn plain(parameters: &Parameters) -> Result<CodeAsk, Rejected> {
         .map_err(|_| page("RequestMalformed", "The app sent a request that cannot be read."))
 }
 
-async fn signed(
-    desk: &Desk,
-    parameters: &Parameters,
-    object: &str,
-) -> Result<CodeAsk, Rejected> {
+async fn signed(desk: &Desk, parameters: &Parameters, object: &str) -> Result<CodeAsk, Rejected> {
     // RFC 9101 §5: `client_id` stands outside too, to know whose keys to verify with.
     let client_id = parameters.value("client_id").unwrap_or_default();
     let client = find_client(desk, client_id).await?;
@@ -216,7 +212,9 @@ pub(crate) fn finish(desk: &Desk, checked: Checked) -> Result<Checked, Rejected>
     // OpenID Connect Core §3.1.2.1: one that we issued; it may have expired.
     let verified = verify::id_token_hint(text, &keys, &desk.settings.issuer_text);
     let hint = match &verified {
-        Ok(verified) if verified.claims().aud == checked.client.id.as_str() => &verified.claims().sub,
+        Ok(verified) if verified.claims().aud == checked.client.id.as_str() => {
+            &verified.claims().sub
+        }
         Ok(_) => {
             let description = "id_token_hint was issued to another client";
             let (code, rule) = (ErrorCode::InvalidRequest, "HintOfAnotherClient");
@@ -235,7 +233,9 @@ pub(crate) fn finish(desk: &Desk, checked: Checked) -> Result<Checked, Rejected>
 async fn find_client(desk: &Desk, client_id: &str) -> Result<Arc<ClientRecord>, Rejected> {
     documents::find(desk, client_id).await.map_err(|error| {
         let (status, words) = match error.status() {
-            503 => (503, "The app that sent you here cannot be looked up just now. Try again soon."),
+            503 => {
+                (503, "The app that sent you here cannot be looked up just now. Try again soon.")
+            }
             _ => (400, "The app that sent you here is not known."),
         };
         Rejected::Page(PageRefusal { status, rule: error.rule, words })

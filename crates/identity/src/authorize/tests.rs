@@ -213,7 +213,11 @@ fn request_not_pushed() {
     let mut ask = plain(&request_with(&[("client_id", "console")])).expect("read");
     assert_eq!(rule(judged(ask.clone(), &settings, NOW)), "RequestNotPushed");
     ask.arrival.signed = true;
-    assert_eq!(rule(judged(ask.clone(), &settings, NOW)), "RequestNotPushed", "signed is not pushed");
+    assert_eq!(
+        rule(judged(ask.clone(), &settings, NOW)),
+        "RequestNotPushed",
+        "signed is not pushed"
+    );
     ask.arrival.pushed = true;
     assert_eq!(rule(judged(ask, &settings, NOW)), "passed");
 }

@@ -8,8 +8,8 @@ use portcullis_core::oauth::details::type_of;
 use portcullis_core::secret::Secret;
 use serde_json::Value;
 
-use super::sealed::{self, Stage, TxCookie};
 use super::password::AwaitingPassword;
+use super::sealed::{self, Stage, TxCookie};
 use super::second_factor::{AwaitingEnrolment, qr};
 use super::state::{Login, Step};
 use crate::authorize::{Destination, OFFLINE, OPENID, Rejected};
@@ -118,9 +118,7 @@ fn shown(desk: &Desk, event: &'static str, step: Step, presented: &Presented) ->
 fn retry_after(notice: Option<Notice>) -> Option<u64> {
     match notice {
         Some(Notice::Throttled(seconds)) => Some(seconds),
-        Some(
-            Notice::WrongPassword | Notice::WrongCode | Notice::Stale | Notice::WrongUserCode,
-        )
+        Some(Notice::WrongPassword | Notice::WrongCode | Notice::Stale | Notice::WrongUserCode)
         | None => None,
     }
 }

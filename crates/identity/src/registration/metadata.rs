@@ -107,8 +107,12 @@ fn redirects(members: &Map<String, Value>, name: &str) -> Result<Vec<Redirect>, 
     // RFC 7591 §5, RFC 9700 §2.1: the very rules of the file: no wildcard, no fragment, no `http`
     // but to loopback.
     let read = |text: &&str| {
-        Redirect::parse(text)
-            .map_err(|_| redirect_fault("RedirectMalformed", "a redirect is not one of https, of loopback http, or of a scheme with a dot"))
+        Redirect::parse(text).map_err(|_| {
+            redirect_fault(
+                "RedirectMalformed",
+                "a redirect is not one of https, of loopback http, or of a scheme with a dot",
+            )
+        })
     };
     words.iter().map(read).collect()
 }
@@ -179,7 +183,8 @@ fn kind(
 /// RFC 7591 §2: left out it means the code grant alone.
 fn grants(members: &Map<String, Value>) -> Result<Vec<GrantType>, OauthError> {
     let named = words(members, "grant_types");
-    let named = named.ok_or_else(|| fault("GrantMalformed", "grant_types must be a list of texts"))?;
+    let named =
+        named.ok_or_else(|| fault("GrantMalformed", "grant_types must be a list of texts"))?;
     let named = if named.is_empty() { vec!["authorization_code"] } else { named };
     // Software that nobody vouched for acts for people alone: no grant of its own.
     let taken = named.iter().all(|word| matches!(*word, "authorization_code" | "refresh_token"));

@@ -7,7 +7,9 @@ use portcullis_core::bearer::Plain;
 use portcullis_core::certificate::{Chain, ClientCertificate};
 use portcullis_core::client::ClientRecord;
 use portcullis_core::entropy::SeededEntropy;
-use portcullis_core::foreign::{ClaimMap, SecondFactor, FindingKeys, ForeignIssuer, ForeignKeys, KeySource};
+use portcullis_core::foreign::{
+    ClaimMap, FindingKeys, ForeignIssuer, ForeignKeys, KeySource, SecondFactor,
+};
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::algorithm::Algorithm;
 use portcullis_core::jose::claims::FactorTimes;

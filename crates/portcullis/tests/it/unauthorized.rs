@@ -50,6 +50,14 @@ const OPERATIONS: &[(&str, &str, &str, Meets)] = &[
     ("payments", "POST", "/settlements", Challenge),
     ("payments", "GET", "/settlements", Challenge),
     ("payments", "GET", "/admin/report", Nothing),
+    ("bound", "GET", "/dpop", Challenge),
+    ("bound", "GET", "/mtls", Challenge),
+    ("bound", "GET", "/either", Challenge),
+    ("bound", "GET", "/keyed", Challenge),
+    ("bound", "GET", "/free", Challenge),
+    ("bound", "GET", "/via", Challenge),
+    ("bound", "GET", "/user", Challenge),
+    ("bound", "GET", "/admin", Challenge),
     ("pages", "GET", "/{page}", Open),
     ("pages", "GET", "/admin", Nothing),
     ("rest", "GET", "/**", Open),
@@ -124,6 +132,7 @@ fn the_operations_without_a_key() {
         let (name, at) = match *api {
             "payments" => ("localhost", "/v1"),
             "pages" => ("open.test", ""),
+            "bound" => ("bound.test", "/b"),
             _ => ("localhost", ""),
         };
         let path = pattern.replace("{account}", "acc-0").replace("{page}", "p").replace("**", "r");

@@ -30,7 +30,10 @@ fn said(show: &Show, name: &str) -> Option<String> {
             parameters.value(name).map(str::to_owned)
         }
         Show::FormPost(page) => {
-            assert_eq!((page.action.as_str(), page.form_target.as_str()), (REDIRECT, "https://app.example"));
+            assert_eq!(
+                (page.action.as_str(), page.form_target.as_str()),
+                (REDIRECT, "https://app.example")
+            );
             page.fields.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
         }
         _ => panic!("an answer is a redirect or a form"),
@@ -73,7 +76,10 @@ async fn every_mode_carries_code_state_and_issuer() {
             let claims: serde_json::Value = serde_json::from_slice(&parsed.payload).expect("JSON");
             assert_eq!(claims[name], value);
             assert_eq!((&claims["iss"], &claims["aud"]), (&ISSUER.into(), &"app".into()));
-            assert_eq!((&claims["state"], &claims["exp"]), (&"s t".into(), &(NOW.unix() + 600).into()));
+            assert_eq!(
+                (&claims["state"], &claims["exp"]),
+                (&"s t".into(), &(NOW.unix() + 600).into())
+            );
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use portcullis_core::client::{ClientType, Waivers};
+use portcullis_core::entropy::SeededEntropy;
 use portcullis_core::jose::algorithm::Algorithm;
-use portcullis_core::jose::dpop::prove;
+use portcullis_core::jose::dpop::{Expected, prove};
 use portcullis_core::jose::sign::SigningKey;
 use portcullis_core::secret::Secret;
 use serde_json::json;
@@ -12,6 +13,8 @@ use serde_json::json;
 use super::*;
 use crate::outcome::Show;
 use crate::testing::*;
+use crate::testing::{page, request};
+use portcullis_core::time::Clock;
 
 /// `strict` is held to fapi2, and signs with the key of the tests.
 async fn world() -> World {
@@ -52,7 +55,11 @@ async fn pushed(world: &World, changes: &[(&'static str, &str)], jti: &str) -> S
     answer.result.unwrap_or_else(|error| panic!("{}", error.rule)).request_uri
 }
 
-async fn refused(world: &World, changes: &[(&'static str, &str)], jti: &str) -> (&'static str, &'static str) {
+async fn refused(
+    world: &World,
+    changes: &[(&'static str, &str)],
+    jti: &str,
+) -> (&'static str, &'static str) {
     let answer = push(world, &form(world, changes, jti), None).await;
     answer.result.map_or_else(|error| (error.code.as_str(), error.rule), |_| ("passed", "passed"))
 }
@@ -63,7 +70,7 @@ fn by(client: &str, reference: &str) -> Parameters {
 
 /// A request object of `strict`, with members changed or taken out.
 fn object(world: &World, changes: &[(&str, serde_json::Value)]) -> String {
-    let now = world.clock_now();
+    let now = world.clock.now().unix();
     let mut claims = json!({
         "iss": "strict", "aud": ISSUER, "exp": now + 60, "nbf": now, "jti": "o1",
     });
@@ -155,13 +162,19 @@ async fn request_uri_forged_or_elsewhere() {
 async fn a_pushed_request_is_judged_by_the_whole_table() {
     let world = world().await;
     for (count, (changes, expected)) in [
-        ([("redirect_uri", "https://evil.example/cb")], ("invalid_request", "RedirectUnregistered")),
+        (
+            [("redirect_uri", "https://evil.example/cb")],
+            ("invalid_request", "RedirectUnregistered"),
+        ),
         ([("redirect_uri", "")], ("invalid_request", "RedirectMissing")),
         ([("code_challenge_method", "plain")], ("invalid_request", "ChallengeMethodUnsupported")),
         ([("response_mode", "fragment")], ("invalid_request", "ResponseModeUnsupported")),
         ([("scope", "admin")], ("invalid_scope", "ScopeUnregistered")),
         ([("resource", "https://x.example")], ("invalid_target", "TargetUnknown")),
-        ([("request_uri", "urn:ietf:params:oauth:request_uri:x")], ("invalid_request", "RequestUriPushed")),
+        (
+            [("request_uri", "urn:ietf:params:oauth:request_uri:x")],
+            ("invalid_request", "RequestUriPushed"),
+        ),
         ([("id_token_hint", "a.b.c")], ("invalid_request", "HintForged")),
         ([("acr_values", "phrh")], ("unmet_authentication_requirements", "AssuranceUnreachable")),
         ([("client_id", "console")], ("invalid_client", "AssertionOfAnotherClient")),
@@ -194,7 +207,12 @@ async fn client_must_authenticate_to_push_and_its_assertion_is_spent() {
 async fn pushed_too_large() {
     let world = world().await;
     let long = "s".repeat(1000);
-    assert_eq!(refused(&world, &[("state", &long), ("login_hint", &long), ("ui_locales", &long)], "a").await.1, "PushedTooLarge");
+    assert_eq!(
+        refused(&world, &[("state", &long), ("login_hint", &long), ("ui_locales", &long)], "a")
+            .await
+            .1,
+        "PushedTooLarge"
+    );
     assert_eq!(refused(&world, &[("state", &long)], "b").await.1, "passed");
 }
 
@@ -204,17 +222,20 @@ async fn a_proof_shown_at_the_push_binds_the_code() {
     let key = SigningKey::generate(Algorithm::Es256).expect("key");
     let jkt = key.public().thumbprint();
     let desk = world.identity.desk();
-    let proof = |jti: &str| {
+    let proof = |seed: u64| {
         let nonce = desk.shared.proofs.nonce(desk.now);
-        proof_of(&key, &nonce, jti, desk.now.unix())
+        let expected =
+            Expected { method: "POST", url: "https://login.example/oauth/par", token: None };
+        prove(&key, &expected, Some(&nonce), (&SeededEntropy::new(seed), desk.now))
     };
     let other = "A".repeat(43);
-    for (changes, jti, expected) in [
-        (vec![], "a", "passed"),
-        (vec![("dpop_jkt", jkt.as_str())], "b", "passed"),
-        (vec![("dpop_jkt", other.as_str())], "c", "DpopKeyOther"),
+    for (changes, seed, expected) in [
+        (vec![], 101, "passed"),
+        (vec![("dpop_jkt", jkt.as_str())], 102, "passed"),
+        (vec![("dpop_jkt", other.as_str())], 103, "DpopKeyOther"),
     ] {
-        let answer = push(&world, &form(&world, &changes, jti), Some(proof(jti))).await;
+        let form = form(&world, &changes, &seed.to_string());
+        let answer = push(&world, &form, Some(proof(seed))).await;
         assert!(answer.nonce.is_some());
         match answer.result {
             Ok(pushed) => {
@@ -225,12 +246,6 @@ async fn a_proof_shown_at_the_push_binds_the_code() {
             Err(error) => assert_eq!(error.rule, expected),
         }
     }
-}
-
-/// A proof for the endpoint.
-fn proof_of(key: &SigningKey, nonce: &str, jti: &str, now: i64) -> String {
-    let _ = (jti, now);
-    prove_here(key, nonce)
 }
 
 #[tokio::test]
@@ -253,13 +268,17 @@ async fn a_signed_request_goes_the_whole_way() {
 
 /// A push of an object: beside it what authenticates the client, and words that must not count.
 fn form_of_object(world: &World, object: &str, jti: &str) -> Parameters {
-    form(world, &[("request", object), ("redirect_uri", "https://evil.example/cb"), ("scope", "x")], jti)
+    form(
+        world,
+        &[("request", object), ("redirect_uri", "https://evil.example/cb"), ("scope", "x")],
+        jti,
+    )
 }
 
 #[tokio::test]
 async fn a_request_object_that_does_not_hold_is_refused() {
     let world = world().await;
-    let now = world.clock_now();
+    let now = world.clock.now().unix();
     let none = serde_json::Value::Null;
     let nested = object(&world, &[]);
     for (count, (changes, expected)) in [

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use portcullis_core::client::{Authentication, ClientType, Federated};
-use portcullis_core::foreign::{KeySource, Subjects};
+use portcullis_core::foreign::{KeySource, SecondFactor, Subjects};
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::claims::CallerKind;
 use portcullis_core::oauth::token::{ASSERTION_TYPE, TokenAnswer};
@@ -386,10 +386,12 @@ async fn assertion_subject_other() {
 }
 
 #[tokio::test]
-async fn one_assertion_is_good_at_one_door() {
+async fn as_a_grant_a_workloads_word_is_good_once() {
     let (world, cluster, _) = with_ada(services).await;
     let pod = json!("system:serviceaccount:pay:pod");
     let assertion = about_ada(&world, &cluster, &[("sub", pod)]);
+    // It may stand for its client again and again (see `client_auth::federated`), for a grant not.
+    ok(shown_by_the_pod(&world, (&assertion, &assertion)).await);
     let answered = shown_by_the_pod(&world, (&assertion, &assertion)).await;
     assert_eq!(refused(&answered), ("invalid_grant", "AssertionReplayed"));
 }

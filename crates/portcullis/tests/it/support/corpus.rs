@@ -2,6 +2,9 @@
 //! It knows no server, so that `portcullis selftest` can take it over as it is. The format is
 //! described in `tests/attacks/README.md`.
 
+pub(crate) mod story;
+
+use self::story::Step;
 use super::forge::{Recipe, Sign};
 
 /// One attack.
@@ -19,6 +22,10 @@ pub(crate) struct Attack {
     pub(crate) bytes: String,
     /// An HTTP/2 head instead of bytes: one field a line, pseudo-fields first.
     pub(crate) http2: Vec<String>,
+    /// A story instead of one request: its `step` and `expect` lines as they stand there.
+    story: Vec<(&'static str, String)>,
+    /// The story once for each spelling.
+    pub(crate) tales: Vec<Vec<Step>>,
     /// The token to forge.
     pub(crate) token: Option<Recipe>,
     /// The spellings to try, one after the other, as `${each}`.
@@ -60,6 +67,30 @@ pub(crate) enum Expect {
     Body(String),
     /// The connection ends behind the answer.
     Closes,
+    /// The OAuth error of the answer, or of the redirect.
+    Error(String),
+    /// A member of the JSON answer, by its path (`cnf.jkt`), says this.
+    Member(String, String),
+    /// It is there and says something else.
+    OtherMember(String, String),
+    /// It is not there.
+    NoMember(String),
+    /// A claim of the access token in the answer says this.
+    Claim(String, String),
+    /// That token has no such claim.
+    NoClaim(String),
+    /// The redirect carries a code.
+    Code,
+    /// No code came.
+    NoCode,
+    /// Of requests at once, so many had this status.
+    Times(usize, u16),
+    /// Of requests at once, all that succeeded have the same member.
+    Alike(String),
+    /// A command ended with this exit code.
+    Exit(u16),
+    /// The other issuer was asked for its keys so many times, or fewer, since the last step.
+    Fetches(usize),
 }
 
 /// What the upstream must have seen.
@@ -127,7 +158,9 @@ fn take(attack: &mut Attack, key: &str, value: &str) -> Result<(), String> {
         "token-header" => attack.token.get_or_insert_default().header = Some(text),
         "token-claims" => attack.token.get_or_insert_default().claims = Some(text),
         "token-shape" => attack.token.get_or_insert_default().shape = Some(text),
-        "expect" => attack.expect.push(expectation(value)?),
+        "step" => attack.story.push(("step", text)),
+        "expect" if attack.story.is_empty() => attack.expect.push(expectation(value)?),
+        "expect" => attack.story.push(("expect", text)),
         "gap" => attack.gap = Some(text),
         "upstream" => attack.upstream.push(glimpse(value)?),
         _ => return Err(format!("`{key}` is no key of an attack")),
@@ -161,8 +194,43 @@ fn expectation(value: &str) -> Result<Expect, String> {
         "no-field" => Expect::NoField(rest.to_owned()),
         "body" => Expect::Body(rest.to_owned()),
         "closes" => Expect::Closes,
+        "error" => Expect::Error(rest.to_owned()),
+        "member" => two().map(|(name, text)| Expect::Member(name.to_owned(), text.to_owned()))?,
+        "other-member" => {
+            two().map(|(name, text)| Expect::OtherMember(name.to_owned(), text.to_owned()))?
+        }
+        "no-member" => Expect::NoMember(rest.to_owned()),
+        "claim" => two().map(|(name, text)| Expect::Claim(name.to_owned(), text.to_owned()))?,
+        "no-claim" => Expect::NoClaim(rest.to_owned()),
+        "code" => Expect::Code,
+        "no-code" => Expect::NoCode,
+        "times" => {
+            let (times, status) = two()?;
+            Expect::Times(number(times)?, number(status)?)
+        }
+        "alike" => Expect::Alike(rest.to_owned()),
+        "exit" => Expect::Exit(number(rest)?),
+        "fetches" => Expect::Fetches(number(rest)?),
         _ => return Err(format!("`{word}` cannot be expected")),
     })
+}
+
+fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| format!("`{text}` is no number"))
+}
+
+impl Expect {
+    /// The same with its text filled in.
+    fn filled(&self, fill: &dyn Fn(&str) -> String) -> Expect {
+        match self {
+            Expect::Field(name, text) => Expect::Field(name.clone(), fill(text)),
+            Expect::Body(text) => Expect::Body(fill(text)),
+            Expect::Member(name, text) => Expect::Member(name.clone(), fill(text)),
+            Expect::OtherMember(name, text) => Expect::OtherMember(name.clone(), fill(text)),
+            Expect::Claim(name, text) => Expect::Claim(name.clone(), fill(text)),
+            other => other.clone(),
+        }
+    }
 }
 
 fn glimpse(value: &str) -> Result<Glimpse, String> {
@@ -181,12 +249,15 @@ fn glimpse(value: &str) -> Result<Glimpse, String> {
 
 /// A record without a name, a reason, something to send, or something to expect is no attack.
 fn finished(mut attack: Attack) -> Result<Attack, String> {
+    let told = !attack.story.is_empty();
+    let sent = !attack.bytes.is_empty() || !attack.http2.is_empty() || attack.token.is_some();
     for (missing, what) in [
         (attack.name.is_empty(), "name"),
         (attack.why.is_empty(), "why"),
-        (attack.bytes.is_empty() == attack.http2.is_empty(), "send, request or h2"),
-        (attack.expect.is_empty(), "expect"),
-        (attack.upstream.is_empty(), "upstream"),
+        (attack.bytes.is_empty() == attack.http2.is_empty() && !told, "send, request or h2"),
+        (told && sent, "step without send"),
+        (told != attack.expect.is_empty(), "expect"),
+        (told != attack.upstream.is_empty(), "upstream"),
     ] {
         if missing {
             return Err(format!("`{}` needs `{what}`", attack.name));
@@ -194,7 +265,8 @@ fn finished(mut attack: Attack) -> Result<Attack, String> {
     }
     let spells = attack.bytes.contains("${each}")
         || attack.http2.iter().any(|line| line.contains("${each}"))
-        || attack.token.iter().any(|token| format!("{token:?}").contains("${each}"));
+        || attack.token.iter().any(|token| format!("{token:?}").contains("${each}"))
+        || attack.story.iter().any(|(_, text)| text.contains("${each}"));
     if spells == attack.each.is_empty() {
         return Err(format!("`{}` has `each` without `${{each}}`, or the other way", attack.name));
     }
@@ -206,7 +278,26 @@ fn finished(mut attack: Attack) -> Result<Attack, String> {
     if attack.each.is_empty() {
         attack.each.push(String::new());
     }
+    if told {
+        let tales = attack.each.iter().map(|each| tale(&attack.story, each));
+        let tales: Result<_, String> = tales.collect();
+        attack.tales = tales.map_err(|fault| format!("`{}`: {fault}", attack.name))?;
+    }
     Ok(attack)
+}
+
+/// A story in one spelling, which may be whole words of a step.
+fn tale(lines: &[(&str, String)], each: &str) -> Result<Vec<Step>, String> {
+    let mut steps: Vec<Step> = Vec::new();
+    for (key, text) in lines {
+        let text = text.replace("${each}", each);
+        match steps.last_mut() {
+            Some(step) if *key == "expect" => step.expect.push(expectation(&text)?),
+            _ => steps.push(story::step(&text)?),
+        }
+    }
+    story::whole(&steps)?;
+    Ok(steps)
 }
 
 /// Reads `\r \n \t \0 \\ \xNN`.

@@ -15,7 +15,10 @@ pub(crate) mod browser;
 pub(crate) mod http2;
 pub(crate) mod frames;
 pub(crate) mod forge;
+pub(crate) mod foreign;
 pub(crate) mod corpus;
+pub(crate) mod judge;
+pub(crate) mod story;
 pub(crate) mod attacker;
 pub(crate) mod sources;
 

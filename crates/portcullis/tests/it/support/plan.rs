@@ -6,70 +6,8 @@ use std::path::{Path, PathBuf};
 use super::ports;
 use super::server::Server;
 
-/// The config of the tests: a payments API, pages with an open parameter beside a closed literal,
-/// and an open rest of the host.
-const CONFIG: &str = r#"[server]
-domains = ["localhost", "open.test"]
-listen = ["127.0.0.1:{api}", "127.0.0.1:{issuer}"]
-plain = "127.0.0.1:{plain}"
-health = "127.0.0.1:{health}"
-tls = "local"
-data = "data"
-
-[identity]
-issuer = "https://localhost:{issuer}"
-mfa = { factors = "totp", require = "everyone" }
-roles = ["admin"]
-
-[identity.attributes]
-account = "string"
-
-[clients]
-app = { type = "native", redirect = ["http://127.0.0.1/cb"], scopes = ["openid", "payments:read", "payments:write"] }
-other = { type = "native", redirect = ["http://127.0.0.1/cb"], scopes = ["openid", "payments:read"] }
-page = { type = "spa", redirect = ["https://app.test/cb"], scopes = ["payments:read"] }
-ledger = { type = "service", scopes = ["payments:settle"], keys = "ledger.jwks.json", waivers = { bearer_tokens = "2099-12-31", no_par = "2099-12-31" } }
-auditor = { type = "service", scopes = ["settlements:read"], keys = "auditor.jwks.json", waivers = { bearer_tokens = "2099-12-31", no_par = "2099-12-31" } }
-
-[limits]
-peer = "60000/min per ip, burst 60000"
-house = "60000/min per ip, burst 60000"
-failed_authentication = "{failed}"
-public = "{public}"
-normal = "{normal}"
-wide = "60000/min per caller, burst 60000"
-
-[api.payments]
-at = "https://localhost:{api}/v1"
-upstream = "http://127.0.0.1:{upstream}/base"
-browsers = ["https://app.test"]
-
-[api.payments.access]
-"GET  /rates" = { allow = "anyone", limit = "public" }
-"POST /echo" = { allow = "anyone", public = "the tests look at what arrives", body = "32MiB", limit = "public" }
-"POST /small" = { allow = "anyone", public = "the tests send too much", body = "1KiB", limit = "public" }
-"POST /slow" = { allow = "anyone", public = "the tests do not read it", body = "64MiB", limit = "public" }
-"GET  /accounts/{account}" = { allow = "user", scope = "payments:read", limit = "normal", when = "resource.account == principal.account" }
-"POST /accounts/{account}/payments" = { allow = "user", scope = "payments:write", limit = "normal", when = "resource.account == principal.account" }
-"POST /settlements" = { allow = "service:ledger", scope = "payments:settle", limit = "wide" }
-"GET  /settlements" = { allow = ["service:auditor", "service:ledger"], scope = "settlements:read", limit = "wide" }
-"GET  /admin/report" = { allow = "nobody" }
-
-[api.pages]
-at = "https://open.test:{api}"
-upstream = "http://127.0.0.1:{upstream}/pages"
-
-[api.pages.access]
-"GET  /{page}" = { allow = "anyone", limit = "public" }
-"GET  /admin" = { allow = "nobody" }
-
-[api.rest]
-at = "https://localhost:{api}"
-upstream = "http://127.0.0.1:{upstream}/rest"
-
-[api.rest.access]
-"GET  /**" = { allow = "anyone", limit = "public" }
-"#;
+/// The config of the tests.
+const CONFIG: &str = include_str!("plan.toml");
 
 /// A limit that no test meets by accident.
 const WIDE: &str = "60000/min per ip, burst 60000";
@@ -130,13 +68,14 @@ impl Plan {
     }
 
     /// The config with its ports.
-    pub(crate) fn config(&self, ports: Ports, upstream: u16) -> String {
+    pub(crate) fn config(&self, ports: Ports, upstream: u16, foreign: u16) -> String {
         CONFIG
             .replace("{api}", &ports.api.to_string())
             .replace("{issuer}", &ports.issuer.to_string())
             .replace("{plain}", &ports.plain.to_string())
             .replace("{health}", &ports.health.to_string())
             .replace("{upstream}", &upstream.to_string())
+            .replace("{foreign}", &foreign.to_string())
             .replace("{failed}", &self.failed)
             .replace("{public}", &self.public)
             .replace("{normal}", &self.normal)

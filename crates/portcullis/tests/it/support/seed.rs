@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis_core::entropy::{Entropy, ProviderEntropy};
-use portcullis_core::jose::algorithm::Algorithm;
 use portcullis_core::jose::claims::Attribute;
-use portcullis_core::jose::jwk::JwkSet;
 use portcullis_core::jose::sign::SigningKey;
 use portcullis_core::otp::{Step, TotpSecret, step_at};
 use portcullis_core::revocation::Revoked;
@@ -73,13 +71,7 @@ pub(crate) struct Seeds {
 
 /// Writes the store, the key-encryption key and the services' keys into a folder.
 pub(crate) fn sow(folder: &Path, issuer: &str, people: usize) -> Seeds {
-    for service in ["ledger", "auditor"] {
-        let key = SigningKey::generate(Algorithm::Es256).expect("a key");
-        let set = JwkSet::new(vec![key.public()]).to_json().to_string();
-        std::fs::write(folder.join(format!("{service}.jwks.json")), set).expect("written");
-        std::fs::write(folder.join(format!("{service}.pem")), key.to_pem().expose())
-            .expect("written");
-    }
+    super::story::cast::dress(folder);
     let data = folder.join("data");
     std::fs::DirBuilder::new().mode(0o700).create(&data).expect("a data directory");
     let entropy = ProviderEntropy::default();

@@ -1,6 +1,7 @@
 //! The real binary, started as an operator starts it: a config file, a folder, ports.
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use rustls::ClientConfig;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::foreign::Foreign;
 use super::plan::{Plan, Ports, binary};
 use super::seed::{self, Keys, Person};
 use super::upstream::Upstream;
@@ -21,6 +23,9 @@ pub(crate) struct Server {
     pub(crate) upstream: Upstream,
     pub(crate) people: Vec<Person>,
     pub(crate) keys: Keys,
+    pub(crate) foreign: Foreign,
+    /// An address that attacks name, and that nobody may call.
+    pub(crate) silent: TcpListener,
     folder: TempDir,
     child: Option<Child>,
     trust: Option<Arc<ClientConfig>>,
@@ -33,10 +38,23 @@ impl Server {
         let ports = Ports::choose();
         let upstream = Upstream::start();
         let seeds = seed::sow(folder.path(), &issuer(ports), plan.count());
-        std::fs::write(folder.path().join("portcullis.toml"), plan.config(ports, upstream.port))
-            .expect("a config");
+        let foreign = Foreign::start();
+        let config = plan.config(ports, upstream.port, foreign.port);
+        std::fs::write(folder.path().join("portcullis.toml"), config).expect("a config");
         let (people, keys) = (seeds.people, seeds.keys);
-        let mut server = Server { ports, upstream, people, keys, folder, child: None, trust: None };
+        let silent = TcpListener::bind(("127.0.0.1", super::ports::free())).expect("a port");
+        silent.set_nonblocking(true).expect("set");
+        let mut server = Server {
+            ports,
+            upstream,
+            people,
+            keys,
+            foreign,
+            silent,
+            folder,
+            child: None,
+            trust: None,
+        };
         server.run();
         server
     }
@@ -100,6 +118,11 @@ impl Server {
         command.output().expect("the binary runs")
     }
 
+    /// Whether nobody called the address that must stay silent.
+    pub(crate) fn stayed_silent(&self) -> bool {
+        self.silent.accept().is_err()
+    }
+
     /// Its folder.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
@@ -138,6 +161,20 @@ impl Server {
     /// A connection that asks for a name.
     pub(crate) fn connect_as(&self, port: u16, name: &str) -> std::io::Result<Wire> {
         Wire::tls(port, name, self.trust.clone().expect("running"))
+    }
+
+    /// A connection that asks for a name and shows a certificate of the cast, or none.
+    pub(crate) fn connect_with(
+        &self,
+        (port, name): (u16, &str),
+        certificate: Option<&str>,
+    ) -> std::io::Result<Wire> {
+        let Some(certificate) = certificate else { return self.connect_as(port, name) };
+        let read = |end: &str| {
+            std::fs::read(self.path().join(format!("{certificate}{end}.pem"))).expect("of the cast")
+        };
+        let ca = std::fs::read(self.ca_path()).expect("a CA of its own");
+        Wire::tls(port, name, wire::trust_as(&ca, &read(""), &read("-key")))
     }
 
     /// One request to the API on a connection of its own: method and target, fields, body.

@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::PATIENCE;
@@ -44,6 +45,19 @@ pub(crate) fn trust(ca_pem: &[u8], alpn: &[&[u8]]) -> Arc<ClientConfig> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
+    Arc::new(config)
+}
+
+/// Trusts one CA, and shows a certificate to whoever asks.
+pub(crate) fn trust_as(ca_pem: &[u8], certificate: &[u8], key: &[u8]) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::clone(&trust(ca_pem, &[]));
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let chain = CertificateDer::pem_slice_iter(certificate).map(|one| one.expect("PEM"));
+    let key = PrivateKeyDer::from_pem_slice(key).expect("a PEM key");
+    let certified = CertifiedKey::from_der(chain.collect(), key, &provider).expect("a pair");
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+    // A resumed session would show the certificate of another.
+    config.resumption = rustls::client::Resumption::disabled();
     Arc::new(config)
 }
 
