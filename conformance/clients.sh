@@ -29,7 +29,7 @@ run() {
   LOGIN=$name PASSWORD=$(person "$name") timeout 60 "$@" || failed+=("$name")
 }
 
-for program in public fapi2 service device signed oauth4webapi mcp mcp-suite; do
+for program in public fapi2 service device signed oauth4webapi mcp mcp-suite differences; do
   ! wanted "$program" || run "$program" node "$here/node/$program.mjs"
 done
 ! wanted authlib || run authlib "$here/python/.venv/bin/python" "$here/python/flows.py"

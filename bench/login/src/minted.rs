@@ -95,7 +95,9 @@ impl Minted {
         let iat = now().unix();
         let (iss, aud) = (&*self.client, &*self.issuer);
         let (jti, exp) = (base64url::encode(&jti), iat + ASSERTION_LIFE_S);
-        Some(key.sign("client-authentication+jwt", &Assertion { iss, sub: iss, aud, jti, iat, exp }))
+        Some(
+            key.sign("client-authentication+jwt", &Assertion { iss, sub: iss, aud, jti, iat, exp }),
+        )
     }
 
     fn proof_now(&self) -> Option<String> {

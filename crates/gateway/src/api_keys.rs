@@ -69,6 +69,8 @@ impl ApiKeys {
 
 /// Keys whose use is noted between two drains; beyond it uses go unnoted until the next.
 const MAX_NOTED: usize = 100_000;
+/// Most uses handed out at once: what the store writes down in one transaction. The rest waits.
+const MAX_TAKEN: usize = 10_000;
 /// A use is noted once in so many seconds by each worker: the store keeps minutes.
 const NOTE_EVERY_S: i64 = 60;
 
@@ -77,11 +79,12 @@ const NOTE_EVERY_S: i64 = 60;
 pub struct KeyUses(Mutex<HashMap<Id<id::ApiKey>, Timestamp>>);
 
 impl KeyUses {
-    /// Takes what was noted since the last time.
+    /// Takes what was noted since the last time, at most 10,000.
     pub fn take(&self) -> Vec<(Id<id::ApiKey>, Timestamp)> {
         // A worker that panicked left a whole map: it is changed by single inserts.
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *noted).into_iter().collect()
+        let taken: Vec<_> = noted.keys().take(MAX_TAKEN).cloned().collect();
+        taken.into_iter().filter_map(|id| noted.remove_entry(&id)).collect()
     }
 
     fn note(&self, id: &Id<id::ApiKey>, now: Timestamp) {
@@ -132,8 +135,13 @@ mod tests {
             uses.note(&Id::parse(&format!("k_{n}")).unwrap(), Timestamp::from_unix(1));
         }
         uses.note(&Id::parse("k_0").unwrap(), Timestamp::from_unix(2));
-        let taken = uses.take();
-        assert_eq!(taken.len(), MAX_NOTED);
+        let mut taken = Vec::new();
+        for _ in 0..MAX_NOTED / MAX_TAKEN {
+            let some = uses.take();
+            assert_eq!(some.len(), MAX_TAKEN, "the store takes no more at once");
+            taken.extend(some);
+        }
+        assert!(uses.take().is_empty());
         assert!(taken.iter().any(|(id, at)| id.as_str() == "k_0" && at.unix() == 2));
     }
 }

@@ -81,6 +81,8 @@ pub(crate) struct Shared {
     pub(crate) revoked: Arc<Revoked>,
     /// Swapped on reload; a request under way keeps those that it began with.
     pub(crate) settings: Arc<RwLock<Arc<Settings>>>,
+    /// Held by whoever changes the store's clients and the settings together.
+    pub(crate) registering: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
@@ -109,6 +111,7 @@ impl Shared {
             proofs,
             revoked,
             settings,
+            registering: tokio::sync::Mutex::new(()),
         })
     }
 

@@ -75,18 +75,24 @@ async fn answered(desk: &Desk, call: &Call<'_>) -> Answer {
     })?;
     let token = bearer(call.authorization)?;
     match (call.method, call.client) {
-        ("POST", None) => register(desk, rules, token, call.body).await,
+        ("POST", None) => {
+            let _turn = desk.shared.registering.lock().await;
+            register(desk, rules, token, call.body).await
+        }
         ("GET", Some(client)) => {
             let (id, token) = authenticated(desk, client, token).await?;
             let record = desk.settings.clients.get(&id).ok_or_else(unauthorized)?;
             let body = described(desk, record, &token);
             Ok((id, RegistrationAnswer { status: 200, body: Some(body) }))
         }
+        // INVARIANT: row and settings change together, one client at a time, and no reload between.
         ("PUT", Some(client)) => {
+            let _turn = desk.shared.registering.lock().await;
             let (id, token) = authenticated(desk, client, token).await?;
             replace(desk, rules, (id, &token), call.body).await
         }
         ("DELETE", Some(client)) => {
+            let _turn = desk.shared.registering.lock().await;
             let (id, _) = authenticated(desk, client, token).await?;
             remove(desk, id).await
         }
@@ -252,7 +258,8 @@ fn record(metadata: &Metadata, id: Id<id::Client>, rules: &SelfRegistration) -> 
     }
 }
 
-/// The registration as the binary reads it (`admin::registration::Registration`).
+/// The registration as the binary reads it (`admin::registration::Registration`), member by member:
+/// one that is unknown there would keep the server from starting. Who registered it is a column.
 fn at_rest(record: &ClientRecord) -> String {
     let mut said = json!({
         "kind": kind(record),
@@ -263,7 +270,6 @@ fn at_rest(record: &ClientRecord) -> String {
         "no_par": null,
         "grants": words(record),
         "post_logout": texts(&record.post_logout),
-        "by_itself": true,
     });
     let logout = record.back_channel_logout.as_ref().map(ToString::to_string);
     let name = record.name.clone();

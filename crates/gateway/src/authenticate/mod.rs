@@ -344,7 +344,8 @@ enum Blame {
     Forged,
     /// The credential is genuine, or none.
     Nothing,
-    /// We cannot tell: that is no fault of the sender, and no 401.
+    /// No fault of the sender: we cannot tell, or it lacks the nonce that this answer hands out. Put as
+    /// what it is also where the address has spent its failures, or a valid token could not get in.
     Ours,
 }
 
@@ -354,7 +355,7 @@ fn blame(fault: CredentialFault) -> Blame {
     let forged = |forged: bool| if forged { Blame::Forged } else { Blame::Nothing };
     match fault {
         CredentialFault::Token(fault) => forged(is_forged_token(fault)),
-        CredentialFault::Proof(ProofFault::Crowded)
+        CredentialFault::Proof(ProofFault::Crowded | ProofFault::NonceWanted)
         | CredentialFault::IssuerUnreached
         | CredentialFault::IssuersCrowded => Blame::Ours,
         CredentialFault::Proof(fault) => forged(possession::is_forged(fault)),

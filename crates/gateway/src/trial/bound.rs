@@ -160,6 +160,28 @@ fn a_proof_without_the_servers_nonce_gets_one_and_charges_nothing() {
     });
 }
 
+/// `3-gateway`, stage 4: an exhausted budget never refuses a valid token, so neither may it withhold the
+/// nonce without which none is valid.
+#[test]
+fn an_exhausted_address_still_gets_its_nonce() {
+    run(async |setup| {
+        let trial = setup.start().await;
+        let (holder, now) = (Holder::new(&trial), trial.now());
+        for _ in 0..10 {
+            trial.get("/v1/bound", Some("garbage")).await;
+        }
+        assert_eq!(trial.records.last().status, 429);
+        let proof = holder.proof_of(("GET", URL), Some(&holder.token), None, now);
+        let seen = trial.ask(shown("DPoP", &holder.token, &[&proof])).await;
+        assert_eq!(seen.status, StatusCode::UNAUTHORIZED);
+        assert!(seen.field("www-authenticate").contains("error=\"use_dpop_nonce\""));
+        let nonce = seen.field("dpop-nonce").to_owned();
+        let proof = holder.proof_of(("GET", URL), Some(&holder.token), Some(&nonce), now);
+        let seen = trial.ask(shown("DPoP", &holder.token, &[&proof])).await;
+        assert_eq!(seen.status, StatusCode::OK, "{:?}", trial.records.last());
+    });
+}
+
 #[test]
 fn a_replayed_proof_is_refused() {
     run(async |setup| {

@@ -129,10 +129,7 @@ async fn one_that_proves_itself_pushes_and_is_asked_about_each_time() {
         let form = request_with(&[
             ("client_id", CLIENT),
             ("client_assertion", &assertion),
-            (
-                "client_assertion_type",
-                "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-            ),
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
         ]);
         let pushed = world.identity.push(&[], &form, Presented::default()).await.result;
         let reference = pushed.unwrap_or_else(|error| panic!("{}", error.rule)).request_uri;

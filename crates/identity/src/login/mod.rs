@@ -69,6 +69,13 @@ impl Identity {
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
 
+    /// Keeps clients from registering and unregistering themselves until the guard is dropped: held by
+    /// a reload from before it reads the store's clients until it has swapped the settings, so that
+    /// neither forgets what the other did.
+    pub async fn hold_registrations(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.shared.registering.lock().await
+    }
+
     /// The keys, for the gateway's snapshot.
     pub fn keyring(&self) -> &Keyring {
         &self.shared.keyring

@@ -7,15 +7,22 @@ use std::time::Duration;
 use portcullis_identity::maintenance::Ticked;
 use portcullis_store::database::StoreFault;
 
-use super::Live;
+use super::{Live, compose};
 
 /// The pause between two rounds.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// Goes round until the end begins.
 pub(super) async fn run(live: Arc<Live>) {
+    let mut origins = compose::spa_origins(&compose::current(&live.identity));
     while !live.is_draining() {
         tokio::time::sleep(PAUSE).await;
+        // A client that registered itself may call from a page of its own (RFC 7591).
+        let found = compose::spa_origins(&compose::current(&live.identity));
+        if found != origins {
+            live.take_pages();
+            origins = found;
+        }
         round(&live).await;
     }
 }

@@ -13,7 +13,7 @@ use portcullis_core::scope::Scopes;
 use portcullis_core::web::{Address, Origin, Scheme};
 use portcullis_core::time::Timestamp;
 use portcullis_gateway::api_keys::{ApiKeys, LiveKey};
-use portcullis_gateway::snapshot::{ApiRoute, Reasons, Snapshot, Upstream};
+use portcullis_gateway::snapshot::{ApiRoute, HouseTable, Reasons, Snapshot, Upstream};
 use portcullis_gateway::tls::clients::ClientCa;
 use portcullis_gateway::tls::{self, Certified};
 use portcullis_identity::login::Identity;
@@ -76,7 +76,6 @@ pub(super) fn snapshot(
 ) -> anyhow::Result<Snapshot> {
     let issuer = config.identity.issuer.clone();
     let addresses: Vec<Arc<Address>> = config.apis.iter().map(|api| api.at.clone()).collect();
-    let spa = spa_origins(stage.settings);
     let mut limits = config.limits;
     if !limits.contains_key("house") {
         let limit = Limit::parse(HOUSE_LIMIT).expect("the constant above is a limit");
@@ -92,13 +91,6 @@ pub(super) fn snapshot(
     authorities.extend(mtls.map(|mtls| mtls.at.authority().into()));
     let mut certificate_hosts = certificate_hosts(&config.rules);
     certificate_hosts.extend(mtls.map(|mtls| mtls.at.host().into()));
-    let site = house::Site {
-        issuer: &issuer,
-        mtls: mtls.map(|mtls| &mtls.at),
-        registration: config.identity.registration.is_some(),
-        apis: &addresses,
-        spa_origins: &spa,
-    };
     let ca = mtls.and_then(|mtls| mtls.ca_pem.as_deref());
     let client_ca = ca.map(|pem| ClientCa::read(pem).map(Arc::new)).transpose()?;
     Ok(Snapshot {
@@ -108,7 +100,7 @@ pub(super) fn snapshot(
         keys: stage.identity.keyring().access_keys().as_ref().clone(),
         passport: stage.identity.keyring().passport_key(),
         apis,
-        house: house::table(&site),
+        house: house_table(stage.settings),
         limits,
         authorities,
         trust_proxies: config.server.trust_proxies,
@@ -117,6 +109,19 @@ pub(super) fn snapshot(
         api_keys: stage.api_keys.clone(),
         certificate_hosts,
         client_ca,
+    })
+}
+
+/// Our own pages, as the settings have them.
+pub(super) fn house_table(settings: &Settings) -> HouseTable {
+    let at = |api: &ApiTarget| Address::parse(&api.audience).ok().map(Arc::new);
+    let apis: Vec<Arc<Address>> = settings.apis.iter().filter_map(at).collect();
+    house::table(&house::Site {
+        issuer: &settings.issuer,
+        mtls: settings.mtls.as_ref(),
+        registration: settings.registration.is_some(),
+        apis: &apis,
+        spa_origins: &spa_origins(settings),
     })
 }
 
@@ -161,7 +166,8 @@ fn resolve(upstream: &Address) -> anyhow::Result<Vec<SocketAddr>> {
     Ok(sockets)
 }
 
-fn spa_origins(settings: &Settings) -> Vec<Origin> {
+/// The origins of single-page applications.
+pub(super) fn spa_origins(settings: &Settings) -> Vec<Origin> {
     let spa = settings.clients.values().filter(|client| client.kind == ClientType::Spa);
     let mut origins: Vec<Origin> =
         spa.flat_map(|client| client.redirects.iter().filter_map(|to| to.origin())).collect();

@@ -293,6 +293,19 @@ impl Live {
         }));
     }
 
+    /// Gives the gateway our own pages as the settings have them now.
+    fn take_pages(&self) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.gateway.snapshot.load_full();
+        let house = compose::house_table(&compose::current(&self.identity));
+        let generation = before.generation + 1;
+        self.gateway.snapshot.store(Arc::new(Snapshot {
+            generation,
+            house,
+            ..before.as_ref().clone()
+        }));
+    }
+
     /// Gives the gateway the API keys that the store holds now.
     pub(crate) async fn take_api_keys(&self) -> anyhow::Result<()> {
         let api_keys = compose::api_keys(&self.store, self.clock.now()).await?;

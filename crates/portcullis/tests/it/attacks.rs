@@ -12,8 +12,8 @@ fn run(file: &str, least: usize) {
     let attacks = corpus::parse(&text).unwrap_or_else(|fault| panic!("{file}: {fault}"));
     let (stories, single): (Vec<_>, Vec<_>) =
         attacks.iter().partition(|attack| !attack.tales.is_empty());
-    let told: usize = stories.iter().map(|story| story.each.len()).sum();
-    let mut server = Plan::default().people(2 + told * story::PEOPLE).start();
+    let told = stories.iter().flat_map(|story| &story.tales).map(|tale| story::people(tale));
+    let mut server = Plan::default().people(2 + told.sum::<usize>()).start();
     let mut attacker = Attacker::new(&server);
     let mut faults = Vec::new();
     for attack in single {

@@ -211,15 +211,19 @@ fn part(name: &str) -> (Part, String) {
     found.map_or((Part::Parameter, name.to_owned()), |(part, rest)| (part, rest.to_owned()))
 }
 
-/// Cut at spaces that stand in no `'…'`.
+/// Cut at spaces that stand in no `'…'` and in no `${…}`.
 fn words(value: &str) -> Result<Vec<String>, String> {
     let mut words = vec![String::new()];
-    let mut quoted = false;
+    let (mut quoted, mut filled) = (false, false);
     for c in value.chars() {
+        let word = words.last_mut().expect("one at least");
         match c {
-            '\'' => quoted = !quoted,
-            ' ' if !quoted => words.push(String::new()),
-            c => words.last_mut().expect("one at least").push(c),
+            '\'' if !filled => quoted = !quoted,
+            ' ' if !quoted && !filled => words.push(String::new()),
+            c => {
+                filled = (filled && c != '}') || (c == '{' && word.ends_with('$'));
+                word.push(c);
+            }
         }
     }
     words.retain(|word| !word.is_empty());

@@ -22,8 +22,15 @@ use super::wire::Answer;
 
 use self::tale::Tale;
 
-/// People in a story: `ann` and `bob`.
-pub(crate) const PEOPLE: usize = 2;
+/// People in a story at most: `ann` and `bob`.
+const PEOPLE: usize = 2;
+
+/// How many people a telling of a story uses up.
+pub(crate) fn people(steps: &[Step]) -> usize {
+    let said = format!("{steps:?}");
+    let names = [(" bob", 2), ("\"bob", 2), ("${bob", 2), ("\"ann", 1), ("${ann", 1), ("own", 1)];
+    names.iter().find(|(name, _)| said.contains(name)).map_or(0, |(_, people)| *people)
+}
 
 /// Tells every spelling of a story; what came out otherwise than it must, in words. `people` counts
 /// those that stories have used up: each spelling has people of its own.
@@ -31,7 +38,7 @@ pub(crate) fn tell(server: &mut Server, attack: &Attack, people: &mut usize) -> 
     let mut faults = Vec::new();
     for (each, steps) in attack.each.iter().zip(&attack.tales) {
         let mut tale = Tale::new([*people, *people + 1]);
-        *people += PEOPLE;
+        *people += self::people(steps);
         let fault = steps.iter().enumerate().find_map(|(number, step)| {
             let said = perform(server, &mut tale, step);
             (!said.is_empty()).then(|| format!("step {}, `{}`: {said}", number + 1, step.verb))
