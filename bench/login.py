@@ -294,7 +294,7 @@ def cell(server, load):
         "connections": CONNECTIONS,
         "warm_up": WARM_UP,
         "seconds": SECONDS,
-        "prepared": int(8000 * SECONDS),
+        "prepared": int(6000 * (SECONDS + WARM_UP)),
         **wanted,
     }
     if "key" in wanted:

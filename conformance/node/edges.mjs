@@ -136,7 +136,11 @@ export const edges = [
   ["scope unknown", query({ scope: "openid everything" })],
   ["scope missing", query({ scope: undefined })],
   ["resource unknown", query({ resource: "https://elsewhere.example/" })],
+  ["resource twice, two APIs", query({ resource: API }, `&resource=${encodeURIComponent("https://elsewhere.example/")}`)],
+  ["resource twice, the same", query({ resource: API }, `&resource=${encodeURIComponent(API)}`)],
   ["resource with a fragment", query({ resource: `${API}#x` })],
+  ["acr_values that nobody reaches", query({ acr_values: "urn:nobody" })],
+  ["dpop_jkt that is no thumbprint", query({ dpop_jkt: "short" })],
   ["id_token_hint forged", query({ id_token_hint: "a.b.c" })],
   ["claims", query({ claims: '{"userinfo":{"email":null}}' })],
   ["registration", query({ registration: "{}" })],
@@ -163,6 +167,7 @@ export const edges = [
   }],
   ["code: another redirect_uri", async (server) => said(server.redeem(await server.code(), { redirect_uri: "https://evil.example/cb" }))],
   ["code: no redirect_uri", async (server) => said(server.redeem(await server.code(), { redirect_uri: undefined }))],
+  ["code: bound to a DPoP key, redeemed without a proof", async (server) => said(server.redeem(await server.code({ dpop_jkt: challenge })))],
   ["code: twice", async (server) => {
     const code = await server.code();
     await server.redeem(code);
@@ -268,6 +273,11 @@ export const edges = [
     return `${first}, then ${await said(server.refresh(refresh_token))}`;
   }],
   ["introspect: by a public client", async (server) => said(server.post("introspection_endpoint", { client_id: "edge", token: (await server.tokens()).access_token }))],
+  ["CORS: a stranger's preflight at the token endpoint", async (server) => {
+    const asked = { origin: "https://evil.example", "access-control-request-method": "POST" };
+    const { answer } = await server.send("token_endpoint", { method: "OPTIONS", headers: asked });
+    return answer.headers.has("access-control-allow-origin") ? "allowed" : "not allowed";
+  }],
   ["userinfo: no token", (server) => said(server.send("userinfo_endpoint", {}))],
   ["userinfo: the token in the query", async (server) => said(server.send(`${server.metadata.userinfo_endpoint}?access_token=x`, {}))],
   ["userinfo: a token for an API", async (server) => said(server.send("userinfo_endpoint", { headers: { authorization: `Bearer ${(await server.tokens()).access_token}` } }))],

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import http from "node:http";
 import { join } from "node:path";
-import Provider from "oidc-provider";
+import Provider, { errors } from "oidc-provider";
 import { API, STAGE } from "./stage.mjs";
 
 const port = Number(process.env.PEER_PORT);
@@ -36,6 +36,7 @@ const provider = new Provider(peerIssuer, {
   claims: { openid: ["sub"] },
   clientAuthMethods: ["none", "private_key_jwt"],
   enabledJWA: { clientAuthSigningAlgValues: ["ES256"], dPoPSigningAlgValues: ["ES256"], idTokenSigningAlgValues: ["ES256"], requestObjectSigningAlgValues: ["ES256"] },
+  ttl: { Interaction: 600, Session: 600, Grant: 600, AccessToken: 300, RefreshToken: 600, IdToken: 600, ClientCredentials: 300 },
   pkce: { required: () => true },
   rotateRefreshToken: true,
   issueRefreshToken: (_, client) => client.grantTypeAllowed("refresh_token"),
@@ -49,12 +50,21 @@ const provider = new Provider(peerIssuer, {
     introspection: { enabled: true },
     pushedAuthorizationRequests: { enabled: true },
     requestObjects: { enabled: true },
-    revocation: { enabled: true },
+    revocation: {
+      enabled: true,
+      allowedPolicy: (_, client, token) => {
+        if (token.clientId !== client.clientId) throw new errors.InvalidRequest("the token of another client");
+        return true;
+      },
+    },
     resourceIndicators: {
       enabled: true,
       defaultResource: () => API,
       useGrantedResource: () => true,
-      getResourceServerInfo: () => ({ scope: "files:read files:robot", audience: API, accessTokenFormat: "jwt", jwt: { sign: { alg: "ES256" } } }),
+      getResourceServerInfo: (_, resource) => {
+        if (resource !== API) throw new errors.InvalidTarget();
+        return { scope: "files:read files:robot", audience: API, accessTokenFormat: "jwt", jwt: { sign: { alg: "ES256" } } };
+      },
     },
   },
 });

@@ -1,19 +1,12 @@
-// npm openid-client as services: client credentials with private_key_jwt (bearer by a waiver, and
-// bound by DPoP), and with client certificates (RFC 8705), of an authority and self-signed.
+// npm openid-client as services: client credentials with private_key_jwt, bearer by a waiver, and
+// bound by DPoP.
 import assert from "node:assert/strict";
 import { createPrivateKey } from "node:crypto";
 import { readFileSync } from "node:fs";
 import * as client from "openid-client";
-import { API, VAULT, checks, fetchWith, issuer, keyOf } from "./stage.mjs";
+import { API, checks, invalidClient, issuer, keyOf } from "./stage.mjs";
 
 const check = checks("openid-client, services");
-const refused = { code: "OAUTH_WWW_AUTHENTICATE_CHALLENGE" };
-// A 401 carries a challenge (RFC 9110 §15.5.2), which openid-client looks at before the body.
-const invalidClient = async (work) => {
-  const error = await work.then(() => assert.fail("granted"), (error) => error);
-  assert.equal(error.response?.status, 401, error);
-  assert.equal((await error.response.json()).error, "invalid_client");
-};
 const get = (config, url, token, options) =>
   client.fetchProtectedResource(config, token, new URL(url), "GET", undefined, undefined, options);
 
@@ -51,27 +44,4 @@ await check("a wrong key is refused: invalid_client", async () => {
   const wrong = await client.discovery(issuer, "machine", undefined, client.PrivateKeyJwt(key));
   const DPoP = client.getDPoPHandle(wrong, await client.randomDPoPKeyPair("ES256"));
   await invalidClient(client.clientCredentialsGrant(wrong, { scope: "files:robot" }, { DPoP }));
-});
-
-// A client whose every request shows a certificate.
-async function certified(name, certificate) {
-  const metadata = { use_mtls_endpoint_aliases: true };
-  return client.discovery(issuer, name, metadata, client.TlsClientAuth(), { [client.customFetch]: fetchWith(certificate) });
-}
-
-for (const [name, kind] of [["partner", "tls_client_auth: an authority, a DNS name"], ["pinned", "self_signed_tls_client_auth"]]) {
-  await check(`${kind}; the token is bound to the certificate, at the API too`, async () => {
-    const config = await certified(name, name);
-    const granted = await client.clientCredentialsGrant(config, { scope: "vault:read" });
-    assert.equal((await get(config, `${VAULT}/vault.txt`, granted.access_token)).status, 200);
-    const thief = await certified(name, "stray");
-    await assert.rejects(get(thief, `${VAULT}/vault.txt`, granted.access_token), refused);
-    const bare = await fetch(`${VAULT}/vault.txt`, { headers: { authorization: `Bearer ${granted.access_token}` } });
-    assert.equal(bare.status, 401);
-  });
-}
-
-await check("a self-signed certificate with the right name is refused: invalid_client", async () => {
-  const config = await certified("partner", "stray");
-  await invalidClient(client.clientCredentialsGrant(config, { scope: "vault:read" }));
 });

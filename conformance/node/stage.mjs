@@ -1,4 +1,5 @@
 // What every program here shares: where things stand, the clients' keys, and checks that are counted.
+import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import https from "node:https";
 import { join } from "node:path";
@@ -37,6 +38,14 @@ function reason(error) {
   const told = more instanceof Response ? `${more.status} ${more.headers.get("www-authenticate") ?? ""}` : more;
   const said = `${error.stack ?? error}`.split("\n").slice(0, 4).join("\n");
   return told ? `${said}\n${JSON.stringify(told, null, 1) ?? told}` : said;
+}
+
+// A client that is not let in: its 401 carries a challenge (RFC 9110 §15.5.2), which openid-client
+// looks at before the body.
+export async function invalidClient(work) {
+  const error = await work.then(() => assert.fail("granted"), (error) => error);
+  assert.equal(error.response?.status, 401, error);
+  assert.equal((await error.response.json()).error, "invalid_client");
 }
 
 // The private key of a client, made by stage/keys.mjs.

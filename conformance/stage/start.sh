@@ -1,8 +1,7 @@
-# Sourced by clients.sh: a folder of its own with keys, certificates and a config, an upstream that
+# Sourced by clients.sh, which has begun the list `started`: a folder of its own with keys, certificates and a config, an upstream that
 # was not written here (the Python standard library's file server), the server, and what else stands
 # on loopback. Everything is stopped by its process id.
 work=$(mktemp -d)
-started=()
 finish() {
   for pid in "${started[@]}"; do kill "$pid" 2> /dev/null || true; done
   for pid in "${started[@]}"; do wait "$pid" 2> /dev/null || true; done

@@ -63,15 +63,15 @@ async fn run(plan: Rc<Plan>) -> Result<(), Fault> {
         minted.renew(nonce);
     }
     refusals::check(&plan, &dialer, &minted).await?;
+    // Before the connections are opened: an idle one is closed by a careful server.
+    minted.stock(plan.prepared);
     let mut slots = Vec::new();
     for number in 0..plan.connections {
         let mut slot = Slot::open(&plan, &dialer, &minted, number).await?;
         slot.prepare().await?;
         slots.push(slot);
     }
-    minted.stock(plan.prepared);
     let (slots, _) = drive(slots, plan.warm_up).await?;
-    minted.stock(plan.prepared);
     println!("ready");
     std::io::stdout().flush()?;
     std::io::stdin().lock().read_line(&mut String::new())?;

@@ -44,7 +44,7 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     pub(crate) warm_up: f64,
     pub(crate) seconds: f64,
-    /// Assertions and proofs that are signed before each window.
+    /// Assertions, and proofs, that are signed ahead.
     pub(crate) prepared: usize,
 }
 

@@ -75,7 +75,8 @@ impl Slot {
                 self.token(&form).await?.member("access_token", "client credentials").map(drop)
             }
             Kind::Refresh => {
-                let token = form(&[("grant_type", "refresh_token"), ("refresh_token", &self.refresh)]);
+                let token =
+                    form(&[("grant_type", "refresh_token"), ("refresh_token", &self.refresh)]);
                 let reply = self.token(&token).await?;
                 reply.member("access_token", "a refresh token")?;
                 self.refresh = reply.member("refresh_token", "a refresh token")?;
@@ -132,7 +133,8 @@ impl Slot {
         let target = format!("{}?{asked}", self.plan.authorize);
         let reply = self.wire.ask(Ask { target, cookie, ..Ask::default() }).await?;
         let location = reply.location.as_deref().unwrap_or_default();
-        let query = location.strip_prefix(&*self.plan.redirect).and_then(|rest| rest.strip_prefix('?'));
+        let query =
+            location.strip_prefix(&*self.plan.redirect).and_then(|rest| rest.strip_prefix('?'));
         let field = |name: &str| {
             let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
             pairs.filter(|(found, _)| *found == name).map(|(_, value)| value.to_owned()).next()
@@ -177,7 +179,8 @@ impl Slot {
         }
         // Last, so that whoever forges it finds the signature at the end.
         if let Some(assertion) = self.minted.assertion() {
-            let named = [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", &assertion)];
+            let named =
+                [("client_assertion_type", ASSERTION_TYPE), ("client_assertion", &assertion)];
             body = format!("{body}&{}", form(&named));
         }
         Ask { target, form: Some(body), ..Ask::default() }

@@ -140,7 +140,7 @@ impl AwaitingConsent {
             return false;
         }
         let agreed = checked.scopes().is_subset(&self.consented);
-        // RFC 8252 §8.6, RFC 9700 §4.14: only an https redirect is the client's and nobody
+        // RFC 8252 §8.6: only an https redirect is the client's and nobody
         // else's; any app can claim a scheme or a loopback port.
         let held = answer_to.redirect().starts_with("https://");
         // OpenID Connect Core §11: what outlives the session is the user's to grant, not ours.

@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use crate::desk::Desk;
 use crate::parts::Shared;
 use crate::registration::metadata::Metadata;
-use crate::settings::Strangers;
+use crate::settings::{Settings, Strangers};
 
 /// Largest document (draft §6.6: 5 KB).
 const MAX_BYTES: usize = 5 * 1024;
@@ -97,15 +97,19 @@ pub(crate) fn in_force(shared: &Shared, record: &Arc<ClientRecord>) -> Option<Ar
     if record.registered != Registered::Document {
         return None;
     }
-    let strangers = settings.documents.as_ref()?;
-    let address = Address::parse(record.id.as_str()).ok()?;
-    allowed(strangers, &address).ok()?;
+    let strangers = lets_in(&settings, &record.id)?;
     // A scope that strangers lost since is lost here too.
     let scopes = record.scopes.intersection(&strangers.scopes);
     Some(match scopes == record.scopes {
         true => record.clone(),
         false => Arc::new(with_scopes(record, scopes)),
     })
+}
+
+/// What a client may have whose id is an address; `None` where the settings do not let it in.
+pub(crate) fn lets_in<'s>(settings: &'s Settings, id: &Id<id::Client>) -> Option<&'s Strangers> {
+    let strangers = settings.documents.as_ref()?;
+    allowed(strangers, &address(id.as_str()).ok()?).ok().map(|()| strangers)
 }
 
 /// What a code is bound to, for a client that is its document: redirects and keys as they were

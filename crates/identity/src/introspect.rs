@@ -20,6 +20,7 @@ use portcullis_store::grants::{GrantLife, GrantRecord};
 use serde_json::{Value, json};
 
 use crate::desk::Desk;
+use crate::documents;
 use crate::outcome::{Answered, Document, Presented};
 use crate::settings::Settings;
 use crate::token::client_auth::{self, AuthenticatedClient, Claim};
@@ -204,15 +205,17 @@ impl Read {
 /// Whether a client is registered and not disabled (see [`Claim::proven`]).
 async fn client_stands(tx: &Tx, desk: &Desk, id: &Id<id::Client>) -> Result<bool, StoreFault> {
     let stored = tx.client(id).await?;
-    let disabled = stored.is_some_and(|client| client.disabled.is_some());
     let settings = desk.shared.in_force();
-    Ok(!disabled && (settings.clients.contains_key(id) || is_stranger(&settings, id)))
+    Ok(match settings.clients.get(id) {
+        Some(record) => client_auth::is_kept(record, stored.as_ref()),
+        None => stored.is_none() && is_stranger(&settings, id),
+    })
 }
 
-/// Whether an id is the address of a metadata document, while such clients are taken at all. They
-/// stand in no table; no registered client's id has a colon.
+/// Whether an id is the address of a metadata document of a host that is let in. Such clients stand
+/// in no table; no registered client's id has a colon.
 pub(crate) fn is_stranger(settings: &Settings, id: &Id<id::Client>) -> bool {
-    settings.documents.is_some() && id.as_str().starts_with("https://")
+    documents::lets_in(settings, id).is_some()
 }
 
 /// The answer about an access token, and whom it speaks for; nothing when it is not told.

@@ -35,6 +35,9 @@ impl StoredClient {
 /// Most clients of the store: all of them stand in memory.
 pub const MAX_CLIENTS: usize = 5_000;
 
+/// Most clients that are looked at for what they hold: all of file and store, and strangers.
+const MAX_HOLDERS: usize = 20_000;
+
 impl Tx {
     /// Adds a client; `Taken` when the id is, `TooMuch` over 64 KiB or 5000 clients.
     pub async fn add_client(
@@ -120,6 +123,17 @@ impl Tx {
             0 => Err(StoreFault::Missing("the client")),
             _ => Ok(()),
         }
+    }
+
+    /// The ids of clients that hold something: a grant, an API key, or a consent. Which of them are
+    /// still registered, in the file or here, is for the caller to compare.
+    pub async fn clients_with_holdings(&self) -> Result<Vec<Id<id::Client>>, StoreFault> {
+        let sql = "SELECT client_id FROM grants WHERE ended IS NULL
+                   UNION SELECT client_id FROM api_keys WHERE revoked IS NULL
+                   UNION SELECT client_id FROM consents
+                   ORDER BY client_id LIMIT $1";
+        let rows = self.fetch(sql, bind![MAX_HOLDERS as i64]).await?;
+        rows.iter().map(|row| row.id("client_id")).collect()
     }
 
     /// Removes a client (RFC 7592 §2.3) with all that it holds

@@ -100,9 +100,10 @@ pub enum ProofFault {
 }
 
 /// How long a nonce is handed out, seconds; it is accepted for twice as long.
-pub const NONCE_STEP_S: i64 = 120;
-/// Most proofs remembered; each for as long as its nonce could be accepted.
-pub const MAX_PROOFS: usize = 1 << 20;
+pub const NONCE_STEP_S: i64 = 60;
+/// Most proofs remembered; each for as long as its nonce could be accepted: 35,000 a second at least,
+/// in some 75 MiB when full.
+pub const MAX_PROOFS: usize = 1 << 22;
 /// How far `iat` may lie from now, seconds, either way. The nonce already says when the proof was
 /// made (RFC 9449 §11.1), so this only finds clocks that would break other things too.
 pub const IAT_WINDOW_S: i64 = 300;

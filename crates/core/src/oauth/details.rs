@@ -35,7 +35,7 @@ pub fn parse(text: &str) -> Result<Vec<Value>, OauthError> {
     checked(list)
 }
 
-/// The same of JSON that was read already: the claim of a request object (RFC 9396 §4).
+/// The same of JSON that was read already: the claim of a request object (RFC 9396 §3).
 ///
 /// # Errors
 /// As [`parse`].

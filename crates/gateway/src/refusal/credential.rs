@@ -11,7 +11,7 @@ use crate::authenticate::{CredentialFault, Scheme};
 use crate::record::Draft;
 
 /// Algorithms of proofs, for challenges (RFC 9449 §7.1).
-const PROOF_ALGORITHMS: &str = "ES256 EdDSA PS256";
+const PROOF_ALGORITHMS: &str = "ES256 EdDSA Ed25519 PS256";
 
 /// What `WWW-Authenticate` says, behind scheme, realm and metadata.
 pub(super) enum Challenge {

@@ -128,7 +128,7 @@ fn an_unbound_token_on_a_bound_line_is_challenged_for_a_bound_one() {
         assert_eq!(trial.records.last().reason, "TokenUnbound");
         let challenge = seen.field("www-authenticate").to_owned();
         assert!(challenge.starts_with("DPoP realm=\"payments\", error=\"invalid_token\""));
-        assert!(challenge.contains("algs=\"ES256 EdDSA PS256\""), "{challenge}");
+        assert!(challenge.contains("algs=\"ES256 EdDSA Ed25519 PS256\""), "{challenge}");
         assert!(challenge.contains("resource_metadata=\"https://api.example/"), "{challenge}");
         let missing = trial.get("/v1/bound", None).await;
         assert!(missing.field("www-authenticate").starts_with("DPoP realm=\"payments\", algs="));

@@ -76,7 +76,7 @@ fn response_type_is_code(asked: &Asked<'_>) -> Result<(), OauthError> {
 fn response_mode_is_answered(asked: &Asked<'_>) -> Result<(), OauthError> {
     match Mode::from_word(asked.request.response_mode.as_deref()) {
         Some(_) => Ok(()),
-        // RFC 9700 §4.3.1: never a fragment, signed or not.
+        // RFC 9700 §4.1.2: never a fragment, signed or not.
         None => Err(invalid_request(
             "ResponseModeUnsupported",
             "response_mode must be query, form_post, jwt, query.jwt or form_post.jwt",
@@ -93,6 +93,7 @@ fn no_foreign_object(asked: &Asked<'_>) -> Result<(), OauthError> {
         None => return Ok(()),
         Some("request") => (ErrorCode::RequestNotSupported, "RequestObjectUnsupported"),
         Some("request_uri") => (ErrorCode::RequestUriNotSupported, "RequestUriUnsupported"),
+        Some("registration") => (ErrorCode::RegistrationNotSupported, "RegistrationUnsupported"),
         Some(_) => (ErrorCode::InvalidRequest, "ParameterUnsupported"),
     };
     Err(OauthError::new(code, rule, "a parameter that this server does not take was sent"))
@@ -152,7 +153,7 @@ fn scopes_are_registered(asked: &Asked<'_>) -> Result<(), OauthError> {
 
 /// Every client may ask who the user is; for a grant that outlives the session (OpenID Connect Core
 /// §11), whoever may refresh.
-fn may_ask(client: &ClientRecord, scope: &str) -> bool {
+pub(crate) fn may_ask(client: &ClientRecord, scope: &str) -> bool {
     match scope {
         OPENID => true,
         OFFLINE => client.may(GrantType::RefreshToken) || client.scopes.contains(scope),

@@ -11,7 +11,7 @@ use portcullis_store::database::{StoreFault, Tx};
 use portcullis_store::device_logins::{Decision, DeviceLogin, MAX_USER_CODE};
 
 use super::ask::{Ask, DeviceAsk};
-use super::{Assurance, Checked, Destination, OPENID, Prompt, Rejected, page as refused};
+use super::{Assurance, Checked, Destination, Prompt, Rejected, may_ask, page as refused};
 use crate::desk::Desk;
 use crate::login::throttle::Attempt;
 use crate::login::{begin, sealed, show};
@@ -102,8 +102,7 @@ pub(super) fn check(desk: &Desk, ask: DeviceAsk) -> Result<Checked, Rejected> {
         return Err(refused("DeviceCodeExpired", words));
     }
     // What was taken away since the device asked is not given.
-    let registered = |scope: &str| scope == OPENID || client.scopes.contains(scope);
-    if !ask.scopes.iter().all(registered) {
+    if !ask.scopes.iter().all(|scope| may_ask(&client, scope)) {
         return Err(refused("ScopeUnregistered", words));
     }
     if details::kept(&client, &ask.details).len() != ask.details.len() {

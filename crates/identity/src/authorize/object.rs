@@ -60,7 +60,7 @@ fn parameters(claims: &Map<String, Value>, client: &str) -> Option<Parameters> {
             continue;
         }
         // RFC 9101 §4: numbers as JSON numbers, and what is JSON already (`authorization_details`,
-        // RFC 9396 §4) as it is.
+        // RFC 9396 §3) as it is.
         let text = match value {
             Value::String(text) => text.clone(),
             Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),

@@ -186,9 +186,14 @@ fn request_uri_unsupported() {
 
 #[test]
 fn parameter_unsupported() {
-    for name in ["claims", "registration"] {
-        assert_eq!(told(&[(name, "{}")]), ("invalid_request", "ParameterUnsupported"), "{name}");
-    }
+    assert_eq!(told(&[("claims", "{}")]), ("invalid_request", "ParameterUnsupported"));
+}
+
+#[test]
+fn registration_unsupported() {
+    // OpenID Connect Core §3.1.2.6 has a code of its own for it.
+    let expected = ("registration_not_supported", "RegistrationUnsupported");
+    assert_eq!(told(&[("registration", "{}")]), expected);
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use portcullis_core::client::ClientType;
+use portcullis_core::jose::algorithm::Algorithm;
 use portcullis_core::jose::claims::FactorTimes;
 use portcullis_core::jose::jws;
+use portcullis_core::jose::sign::SigningKey;
 use portcullis_core::oauth::token::{ASSERTION_TYPE, TokenAnswer};
 use portcullis_core::revocation::RevocationKind;
 use portcullis_core::scope::Scopes;
@@ -13,7 +15,7 @@ use portcullis_store::grants::Family;
 
 use super::*;
 use crate::account::AddedUser;
-use crate::settings::{Settings, TokenFormat};
+use crate::settings::{Settings, Strangers, TokenFormat};
 use crate::testing::*;
 
 const OTHER: &str = "https://other.example";
@@ -400,4 +402,17 @@ fn a_signed_answer_is_asked_for_by_name() {
     assert!(!wants_it_signed(None));
     let far = format!("{}{SIGNED}", "a/b,".repeat(MAX_ACCEPTED));
     assert!(!wants_it_signed(Some(&far)));
+}
+
+#[test]
+fn a_stranger_is_one_of_a_host_that_is_let_in() {
+    let mut settings = settings(&SigningKey::generate(Algorithm::Es256).expect("key"));
+    let id = |text: &str| Id::<id::Client>::parse(text).expect("id");
+    let (one, other) = (id("https://one.example/c"), id("https://other.example/c"));
+    assert!(!is_stranger(&settings, &one), "none is let in");
+    let scopes = Scopes::default();
+    settings.documents = Some(Strangers { scopes: scopes.clone(), hosts: Vec::new() });
+    assert!(is_stranger(&settings, &one) && is_stranger(&settings, &other));
+    settings.documents = Some(Strangers { scopes, hosts: vec!["one.example".into()] });
+    assert!(is_stranger(&settings, &one) && !is_stranger(&settings, &other));
 }

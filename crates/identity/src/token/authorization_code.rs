@@ -92,7 +92,7 @@ async fn redeemed(
     opened: Opened,
 ) -> Result<Result<Granted, OauthError>, Aborted> {
     let Opened { code, binding, details } = opened;
-    // RFC 6749 §4.1.2: used once; RFC 9700 §4.5: a second use ends what the first one made. Only
+    // RFC 6749 §4.1.2: used once; a second use ends what the first one made. Only
     // whoever passed every check gets here, so nobody else can end it.
     if !tx.first_use(UsedKind::Code, code.gid().as_str(), code.expires()).await? {
         tx.end_grant(code.gid(), desk.now).await?;

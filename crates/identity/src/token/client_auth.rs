@@ -10,7 +10,7 @@ mod federated;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use portcullis_core::client::{Authentication, CertificateRule, ClientRecord};
+use portcullis_core::client::{Authentication, CertificateRule, ClientRecord, Registered};
 use portcullis_core::hash::{same, sha256};
 use portcullis_core::jose::jwk::JwkSet;
 use portcullis_core::jose::{jws, verify};
@@ -19,6 +19,7 @@ use portcullis_core::oauth::token::PresentedClient;
 use portcullis_core::secret::Secret;
 use portcullis_core::time::Timestamp;
 use portcullis_core::web::Parameters;
+use portcullis_store::clients::StoredClient;
 use portcullis_store::database::{StoreFault, Tx};
 use portcullis_store::used::UsedKind;
 use serde::Deserialize;
@@ -144,15 +145,27 @@ impl Claim {
         // A client of the file has no row; one of the store is read again, since it may have been
         // disabled after the settings were made.
         let stored = tx.client(&self.record.id).await?;
-        if stored.is_some_and(|client| client.disabled.is_some()) {
+        if stored.as_ref().is_some_and(|client| client.disabled.is_some()) {
             return Ok(Err(refused("ClientDisabled", "the client is not known here")));
         }
         // INVARIANT: a reload swaps the settings before it revokes by `client`. So whoever mints
         // after that revocation, and outlives it, sees here what was taken away.
         match documents::in_force(&desk.shared, &self.record) {
-            Some(record) => Ok(Ok(AuthenticatedClient { record })),
-            None => Ok(Err(refused("ClientRemoved", "the client is not known here"))),
+            Some(record) if is_kept(&record, stored.as_ref()) => {
+                Ok(Ok(AuthenticatedClient { record }))
+            }
+            Some(_) | None => Ok(Err(refused("ClientRemoved", "the client is not known here"))),
         }
+    }
+}
+
+/// Whether a client of the settings is still there, by its row. RFC 7592 §2.3: one of the store goes
+/// with it, also where the settings are older than that.
+pub(crate) fn is_kept(record: &ClientRecord, stored: Option<&StoredClient>) -> bool {
+    match (record.registered, stored) {
+        (_, Some(stored)) => stored.disabled.is_none(),
+        (Registered::File | Registered::Document, None) => true,
+        (Registered::Store | Registered::Itself, None) => false,
     }
 }
 

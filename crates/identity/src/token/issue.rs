@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use super::client_auth::AuthenticatedClient;
 use super::{binding, opaque};
-use crate::authorize::OPENID;
+use crate::authorize::may_ask;
 use crate::desk::Desk;
 use crate::login::session::assurance;
 use crate::settings::{ACCESS_TOKEN_S, TokenFormat};
@@ -115,7 +115,7 @@ pub(crate) fn for_user(
     let Person { user, session, grant, factors } = person;
     let (acr, amr) = assurance(factors);
     // `6-attacks`: a scope taken away from the client shrinks the token; so does a role.
-    let may = |scope: &str| scope == OPENID || client.scopes.contains(scope);
+    let may = |scope: &str| may_ask(client, scope);
     // RFC 6749 §6: what is narrowed was granted before.
     let wanted = |scope: &str| extras.narrowed.as_ref().is_none_or(|only| only.contains(scope));
     let kept = grant.scopes.iter().filter(|scope| may(scope) && wanted(scope));
@@ -212,7 +212,7 @@ fn base(
         // RFC 9068 §2.2: without a user `sub` is the client.
         sub: client.id.to_string(),
         aud: String::new(),
-        // RFC 8693 §6: what is derived from another token does not outlive it.
+        // RFC 8693 §1.1 leaves it to us: what is derived from another token does not outlive it.
         exp: extras.latest.map_or(full, |latest| latest.min(full)),
         iat: now,
         jti: Id::<id::Token>::mint(&*desk.shared.entropy),

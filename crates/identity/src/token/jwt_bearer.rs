@@ -99,9 +99,9 @@ async fn granted(
         }
         Subject::Login(login, second_factor) => {
             let asked = (login.as_str(), second_factor, &wanted);
-            let Some(person) = named::person(tx, desk, client, asked).await? else {
-                // One answer, whether there is none or it is disabled.
-                return Ok(Err(refused("SubjectUnknown", "the assertion names no user of ours")));
+            let person = match named::person(tx, desk, client, asked).await? {
+                Ok(person) => person,
+                Err(error) => return Ok(Err(error)),
             };
             let extras = Extras { narrowed: Some(wanted.scopes), ..extras };
             let token = issue::for_user(desk, revision, client, &person, extras);

@@ -105,10 +105,16 @@ async fn carry_out(live: &Arc<Live>, command: Command) -> anyhow::Result<Value> 
     match stale {
         Stale::Nothing => {}
         Stale::Clients => drop(reload(live).await?),
-        Stale::ApiKeys => live.take_api_keys().await?,
+        Stale::ApiKeys => {
+            let live = live.clone();
+            tokio::task::spawn_blocking(move || live.take_api_keys()).await??;
+        }
         // Not a reload: a bad file on disk must keep nobody from killing a stolen key. Before the
         // answer: a thief writes any `rev`, and only a key set without the key refuses that.
-        Stale::Keys => live.take_keys(),
+        Stale::Keys => {
+            let live = live.clone();
+            tokio::task::spawn_blocking(move || live.take_keys()).await?;
+        }
     }
     Ok(answer)
 }

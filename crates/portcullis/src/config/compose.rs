@@ -54,6 +54,7 @@ pub(crate) fn compose(reading: &mut Reading<'_>, root: &Section<'_>) -> Option<C
     }
     let rules: Rules =
         compile(&drafts, &vocabulary).map_err(|faults| merge(reading, faults)).ok()?;
+    judge_certificate_lines(reading, &identity.issuer, &rules, &apis);
     Some(Config {
         file: reading.file.clone(),
         server,
@@ -99,6 +100,27 @@ fn judge_mtls(reading: &mut Reading<'_>, identity: &Identity, apis: &[Api]) {
         let message = format!("`{}` shares its host with the issuer or an API", mtls.at);
         let remedy = "give client certificates a host of their own, `https://mtls.HOST`";
         reading.fault("MtlsHostShared", mtls.place.bytes.clone(), message, remedy);
+    }
+}
+
+/// The same for an API with a line that takes a certificate.
+fn judge_certificate_lines(
+    reading: &mut Reading<'_>,
+    issuer: &Address,
+    rules: &Rules,
+    apis: &[Api],
+) {
+    let asks = |api: &&Api| {
+        let mut lines = rules.operations().filter(|operation| operation.api == api.name);
+        api.at.host() == issuer.host() && lines.any(|operation| operation.asks_certificate)
+    };
+    for api in apis.iter().filter(asks) {
+        if !reading.for_a_laptop() && !issuer.is_loopback() {
+            let message = format!("a line of `{}` takes certificates at the issuer's host", api.name);
+            let remedy = "give the API a host of its own, or write `bound = \"dpop\"`: browsers \
+                          would be asked for certificates at the login";
+            reading.fault("MtlsHostShared", api.at_place.bytes.clone(), message, remedy);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
+use portcullis_core::jose::claims::Confirmation;
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
 use portcullis_core::web::Parameters;
 use portcullis_gateway::house::{HouseAnswer, HouseRequest};
@@ -31,11 +32,17 @@ pub(super) async fn push(identity: &Identity, request: &HouseRequest) -> HouseAn
     };
     let presented = cookies::presented(request);
     let answered = identity.push(&authorization(request), &form, presented).await;
-    put("par", answered, |pushed| {
+    let too_large = answered.result.as_ref().is_err_and(|error| error.rule == "PushedTooLarge");
+    let mut answer = put("par", answered, |pushed| {
         let mut answer = granted(serde_json::to_vec(pushed).unwrap_or_default());
         *answer.response.status_mut() = http::StatusCode::CREATED;
         answer
-    })
+    });
+    if too_large {
+        // RFC 9126 §2.3
+        *answer.response.status_mut() = http::StatusCode::PAYLOAD_TOO_LARGE;
+    }
+    answer
 }
 
 /// `POST /oauth/device` (RFC 8628 §3.2).
@@ -79,8 +86,12 @@ pub(super) async fn userinfo(identity: &Identity, request: &HouseRequest) -> Hou
     let failed = answered.result.as_ref().err().map(|error| error.code);
     let mut answer = put("userinfo", answered, document);
     if let Some(code) = failed {
-        // RFC 6750 §3: a protected resource names the scheme and the error.
-        let challenge = format!("Bearer error=\"{}\"", code.as_str());
+        // RFC 6750 §3, RFC 9449 §7.1: a protected resource names the scheme and the error.
+        let scheme = match token.claims().cnf {
+            Some(Confirmation::Key(_)) => "DPoP",
+            Some(Confirmation::Certificate(_)) | None => "Bearer",
+        };
+        let challenge = format!("{scheme} error=\"{}\"", code.as_str());
         page::set(&mut answer.response, header::WWW_AUTHENTICATE, &challenge);
     }
     answer

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use portcullis_core::entropy::SeededEntropy;
-use portcullis_core::hash::TableKey;
+use portcullis_core::client::{ClientRecord, Registered};
+use portcullis_core::hash::{TableKey, sha256};
 use portcullis_core::limit::{Limit, LocalCounters};
 use portcullis_core::revocation::Revoked;
 use portcullis_core::scope::Scopes;
 use portcullis_core::secret::Secret;
 use portcullis_core::time::{FrozenClock, Timestamp};
-use portcullis_core::web::{Address, Origin};
+use portcullis_core::web::{Address, Origin, Redirect};
 use portcullis_gateway::house::{HouseAnswer, HouseRequest};
 use portcullis_identity::login::Identity;
 use portcullis_identity::outcome::{
@@ -22,7 +23,7 @@ use portcullis_gateway::fetch::{Fetcher, FetcherSettings};
 use portcullis_gateway::foreign::Foreign;
 use portcullis_identity::parts::Parts;
 use portcullis_identity::settings::{
-    ApiTarget, KEY_LIFE, Require, Settings, Throttles, TokenFormat,
+    ApiTarget, KEY_LIFE, Require, SelfRegistration, Settings, Throttles, TokenFormat,
 };
 use portcullis_store::database::Store;
 
@@ -57,12 +58,16 @@ fn with(mut request: HouseRequest, fields: &[(&'static str, &'static [u8])]) -> 
 const FORM: (&str, &[u8]) = ("content-type", b"application/x-www-form-urlencoded");
 
 async fn world() -> (Identity, Store) {
+    world_with(|_| {}).await
+}
+
+async fn world_with(change: impl FnOnce(&mut Settings)) -> (Identity, Store) {
     let clock = Arc::new(FrozenClock::at(Timestamp::from_unix(1_800_000_000)));
     let revoked = Arc::new(Revoked::new());
     let store = Store::in_memory(revoked.clone(), clock.clone()).expect("a store");
     let entropy = Arc::new(SeededEntropy::new(3));
     let limit = || Limit::parse("1000/min per ip, burst 1000").expect("a limit");
-    let settings = Settings {
+    let mut settings = Settings {
         issuer: Address::parse(ISSUER).expect("an issuer"),
         issuer_text: ISSUER.into(),
         clients: Default::default(),
@@ -89,6 +94,7 @@ async fn world() -> (Identity, Store) {
         detail_words: Default::default(),
         key_life: KEY_LIFE,
     };
+    change(&mut settings);
     let fetch = Arc::new(Fetcher::new(FetcherSettings::default()).expect("a fetcher"));
     let (frozen, proofs) = (clock.clone(), Arc::new(ProofDesk::new(&*entropy)));
     let parts = Parts {
@@ -382,6 +388,51 @@ fn a_page_stands_in_no_frame_and_its_form_may_reach_the_application() {
     assert!(!policy.contains("script-src") && !policy.contains("unsafe"));
     assert_eq!(field(&answer, "x-frame-options"), "DENY");
     assert_eq!(field(&answer, "cache-control"), "no-store");
+}
+
+/// What identity keeps of a client that registered itself is what the next start reads.
+#[tokio::test]
+async fn a_client_that_registered_itself_survives_a_restart() {
+    let token = "an initial access token of many bits";
+    let (identity, store) = world_with(|settings| {
+        settings.registration = Some(SelfRegistration {
+            token_digest: sha256(token.as_bytes()),
+            scopes: Scopes::parse("payments:read").expect("scopes"),
+        });
+    })
+    .await;
+    let bearer = format!("Bearer {token}").into_bytes();
+    for metadata in [
+        r#"{"redirect_uris": ["https://app.example/cb"]}"#,
+        r#"{"redirect_uris": ["http://127.0.0.1/cb"], "client_name": "A tool"}"#,
+        r#"{"redirect_uris": ["https://app.example/cb"], "grant_types": ["authorization_code"],
+            "post_logout_redirect_uris": ["https://app.example/bye"], "scope": "payments:read",
+            "backchannel_logout_uri": "https://app.example/logout"}"#,
+    ] {
+        let mut request = request("register");
+        let value = HeaderValue::from_bytes(&bearer).expect("a value");
+        request.headers.append("authorization", value);
+        request.body = Bytes::from(metadata);
+        let answer = dispatch(&identity, &store, request).await;
+        assert_eq!(answer.response.status(), 201, "{}", body(&answer));
+    }
+    let read = crate::admin::stored_clients(&store).await.expect("read");
+    let settings = identity.settings.read().expect("whole").clone();
+    assert_eq!(read.len(), 3);
+    for client in read {
+        let now = settings.clients.get(&client.id).expect("in force since");
+        let of = |client: &ClientRecord| {
+            let redirects = |list: &[Redirect]| {
+                list.iter().map(|to| to.as_str().to_owned()).collect::<Vec<_>>()
+            };
+            let (kind, grants) = (client.kind, client.grants.clone());
+            let lists = (redirects(&client.redirects), redirects(&client.post_logout));
+            let logout = client.back_channel_logout.as_ref().map(ToString::to_string);
+            (kind, grants, lists, logout, client.scopes.to_string(), client.name.clone())
+        };
+        assert_eq!(of(&client), of(now));
+        assert_eq!((client.registered, now.registered), (Registered::Itself, Registered::Itself));
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(super) async fn run(live: Arc<Live>) {
         // A client that registered itself may call from a page of its own (RFC 7591).
         let found = compose::spa_origins(&compose::current(&live.identity));
         if found != origins {
-            live.take_pages();
+            apart(&live, Live::take_pages).await;
             origins = found;
         }
         round(&live).await;
@@ -38,6 +38,15 @@ async fn round(live: &Arc<Live>) {
     }
     match live.identity.tick().await {
         Ticked::Quiet => {}
-        Ticked::KeysChanged => live.take_keys(),
+        Ticked::KeysChanged => apart(live, Live::take_keys).await,
+    }
+}
+
+/// Whatever waits for the turn does so on a thread of its own. A reload that holds it may in turn be
+/// waiting for what only this runtime's thread can finish.
+async fn apart(live: &Arc<Live>, take: fn(&Live)) {
+    let live = live.clone();
+    if tokio::task::spawn_blocking(move || take(&live)).await.is_err() {
+        tracing::error!("the gateway's snapshot was not renewed");
     }
 }

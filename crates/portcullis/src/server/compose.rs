@@ -7,7 +7,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use portcullis_core::client::{ClientRecord, ClientType};
+use ipnet::IpNet;
+use portcullis_core::client::{ClientRecord, ClientType, Registered};
+use portcullis_core::id::{self, Id};
 use portcullis_core::limit::Limit;
 use portcullis_core::scope::Scopes;
 use portcullis_core::web::{Address, Origin, Scheme};
@@ -17,8 +19,9 @@ use portcullis_gateway::snapshot::{ApiRoute, HouseTable, Reasons, Snapshot, Upst
 use portcullis_gateway::tls::clients::ClientCa;
 use portcullis_gateway::tls::{self, Certified};
 use portcullis_identity::login::Identity;
-use portcullis_identity::settings::{ApiTarget, Settings, Throttles};
+use portcullis_identity::settings::{ApiTarget, SelfRegistration, Settings, Throttles};
 use portcullis_policy::compile::Rules;
+use portcullis_store::api_keys::ApiKeyRecord;
 use portcullis_store::database::{Store, StoreFault};
 
 use crate::config::{self, Config, Tls};
@@ -41,25 +44,60 @@ pub(super) struct Stage<'s> {
 }
 
 /// The live API keys of the store, with the revocation sequence of the transaction that read them.
+/// Each is cut down to what its client may have now; one whose client is gone, is no service any
+/// more, or lost all of the key's scopes is left out.
 ///
 /// # Errors
 /// When the store fails.
-pub(super) async fn api_keys(store: &Store, now: Timestamp) -> Result<Arc<ApiKeys>, StoreFault> {
+pub(super) async fn api_keys(
+    store: &Store,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<Arc<ApiKeys>, StoreFault> {
     let found = store.read(async move |tx| {
         let rev = tx.revision().await?;
         Ok::<_, StoreFault>((rev, tx.live_api_keys(now).await?))
     });
     let (rev, records) = found.await?;
-    let live = records.into_iter().map(|record| LiveKey {
+    let live = records.into_iter().filter_map(|record| live_key(settings, record, rev));
+    Ok(Arc::new(ApiKeys::new(live)))
+}
+
+fn live_key(settings: &Settings, record: ApiKeyRecord, rev: u64) -> Option<LiveKey> {
+    let client = settings.clients.get(&record.client)?;
+    let scopes = record.scopes.intersection(&client.scopes);
+    if client.kind != ClientType::Service || scopes.is_empty() {
+        return None;
+    }
+    // A network that cannot be read leaves the key out: without it "some" would become "any".
+    let from: Result<Vec<IpNet>, _> = record.from.iter().map(|network| network.parse()).collect();
+    Some(LiveKey {
         id: record.id,
         client: record.client,
-        scopes: record.scopes,
-        // Written by us, after it was read as a network.
-        from: record.from.iter().filter_map(|network| network.parse().ok()).collect(),
+        scopes,
+        from: from.ok()?,
         expires: record.expires,
         rev,
+    })
+}
+
+/// Clients that hold grants, keys or consents and are registered nowhere any more.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn orphans(
+    store: &Store,
+    settings: &Settings,
+) -> Result<Vec<Id<id::Client>>, StoreFault> {
+    let found: Result<Vec<Id<id::Client>>, StoreFault> =
+        store.read(async |tx| tx.clients_with_holdings().await).await;
+    let mut holders = found?;
+    holders.retain(|id| {
+        // Nobody registers a client that is known by its document.
+        let stranger = settings.documents.is_some() && id.as_str().starts_with("https://");
+        !stranger && !settings.clients.contains_key(id)
     });
-    Ok(Arc::new(ApiKeys::new(live)))
+    Ok(holders)
 }
 
 /// The settings in force.
@@ -184,6 +222,7 @@ pub(super) fn settings(config: &Config, stored: Vec<ClientRecord>) -> anyhow::Re
         if clients.contains_key(&client.id) {
             bail!("the client `{}` is in the file and in the store: remove one", client.id);
         }
+        let client = within(config.identity.registration.as_ref(), client);
         clients.insert(client.id.clone(), Arc::new(client));
     }
     Ok(Settings {
@@ -202,6 +241,17 @@ pub(super) fn settings(config: &Config, stored: Vec<ClientRecord>) -> anyhow::Re
         detail_words: config.identity.detail_words.clone(),
         key_life: config.identity.key_life,
     })
+}
+
+/// What the file gives those who register themselves now is the most that any of them has.
+fn within(rules: Option<&SelfRegistration>, client: ClientRecord) -> ClientRecord {
+    let itself = client.registered == Registered::Itself;
+    match rules.filter(|_| itself) {
+        Some(rules) => {
+            ClientRecord { scopes: client.scopes.intersection(&rules.scopes), ..client }
+        }
+        None => client,
+    }
 }
 
 /// An API as a token's target: its audience, and the scopes that its lines use.
@@ -230,10 +280,14 @@ fn throttles(config: &Config) -> Throttles {
     }
 }
 
-/// Clients that a reload takes away, or takes scopes from.
+/// Clients that a reload takes away, or takes scopes or types of detail from.
 pub(super) fn narrowed(before: &Settings, after: &Settings) -> Vec<String> {
+    let less = |old: &ClientRecord, new: &ClientRecord| {
+        let keeps = |word: &String| new.details.contains(word);
+        !old.scopes.is_subset(&new.scopes) || !old.details.iter().all(keeps)
+    };
     let lost = before.clients.iter().filter(|(id, old)| {
-        after.clients.get(*id).is_none_or(|new| !old.scopes.is_subset(&new.scopes))
+        after.clients.get(*id).is_none_or(|new| less(old.as_ref(), new.as_ref()))
     });
     lost.map(|(id, _)| id.to_string()).collect()
 }
@@ -250,5 +304,28 @@ pub(super) fn certified(server: &config::Server) -> anyhow::Result<Vec<Certified
             chain_pem: chain_pem.clone(),
             key_pem: portcullis_core::secret::Secret::new(key_pem.expose().clone()),
         }]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portcullis_core::client::Authentication;
+    use portcullis_core::id::Id;
+
+    #[test]
+    fn those_who_registered_themselves_have_no_more_than_the_file_gives_now() {
+        let scopes = |words: &str| Scopes::parse(words).expect("scopes");
+        let rules = SelfRegistration { token_digest: [0; 32], scopes: scopes("a:read") };
+        for (registered, expected) in [
+            (Registered::Itself, "a:read"),
+            (Registered::Store, "a:read a:write"),
+            (Registered::File, "a:read a:write"),
+        ] {
+            let id = Id::parse("tool").expect("an id");
+            let record = ClientRecord::new(id, ClientType::Spa, Authentication::None);
+            let record = ClientRecord { scopes: scopes("a:read a:write"), registered, ..record };
+            assert_eq!(within(Some(&rules), record).scopes, scopes(expected), "{registered:?}");
+        }
     }
 }

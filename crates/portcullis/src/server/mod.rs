@@ -36,6 +36,7 @@ use portcullis_gateway::tls::{self, Certificates, Sound};
 use portcullis_gateway::{listen, snapshot::Snapshot};
 use portcullis_identity::login::Identity;
 use portcullis_identity::parts::Parts;
+use portcullis_identity::settings::Settings;
 use portcullis_store::database::{Store, StoreFault};
 use portcullis_store::revocations::LONGEST_TOKEN;
 
@@ -90,7 +91,8 @@ pub(crate) struct Live {
     control: tokio::runtime::Handle,
     /// Since when the file on disk is bad, and why.
     refused: Mutex<Option<(Timestamp, String)>>,
-    /// One reload at a time.
+    /// One reload at a time. INVARIANT: never waited for on a thread of the control runtime, which is
+    /// what a reload waits for.
     turn: Mutex<()>,
     /// The files whose change means a reload.
     watched: Mutex<Vec<PathBuf>>,
@@ -151,7 +153,10 @@ impl Server {
         let (watched, facts) = (config.watched.clone(), Arc::new(admin::Facts::of(&config)));
         let reasons = reasons(start.purpose);
         let settings = compose::current(&identity);
-        let api_keys = control.block_on(compose::api_keys(&store, start.clock.now()))?;
+        // Before anybody is served: a client that left the file while nothing ran leaves nothing.
+        control.block_on(end_orphans(&store, &settings, start.clock.now()))?;
+        let api_keys =
+            control.block_on(compose::api_keys(&store, &settings, start.clock.now()))?;
         let stage = compose::Stage { identity: &identity, settings: &settings, api_keys };
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(compose::snapshot(config, &stage, 1, reasons)?),
@@ -306,10 +311,13 @@ impl Live {
         }));
     }
 
-    /// Gives the gateway the API keys that the store holds now.
-    pub(crate) async fn take_api_keys(&self) -> anyhow::Result<()> {
-        let api_keys = compose::api_keys(&self.store, self.clock.now()).await?;
+    /// Gives the gateway the API keys that the store holds now. Waits for the store: not on a
+    /// runtime's thread.
+    pub(crate) fn take_api_keys(&self) -> anyhow::Result<()> {
+        // Read under the turn: of two at once the later reader is the later writer.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (settings, now) = (compose::current(&self.identity), self.clock.now());
+        let api_keys = self.control.block_on(compose::api_keys(&self.store, &settings, now))?;
         let before = self.gateway.snapshot.load_full();
         let generation = before.generation + 1;
         let next = Snapshot { generation, api_keys, ..before.as_ref().clone() };
@@ -330,11 +338,16 @@ impl Live {
         let certified = compose::certified(&config.server).map_err(said)?;
         let watched = config.watched.clone();
         let before = self.gateway.snapshot.load_full();
+        // INVARIANT: no client registers or removes itself between the reading of the store and the
+        // swap, which would forget the one and bring back the other.
+        let _still = self.control.block_on(self.identity.hold_registrations());
         let stored = self.control.block_on(admin::stored_clients(&self.store)).map_err(said)?;
         let settings = compose::settings(&config, stored).map_err(said)?;
-        let api_keys = self.control.block_on(compose::api_keys(&self.store, self.clock.now()));
-        let api_keys = api_keys.map_err(|fault| said(fault.into()))?;
-        let stage = compose::Stage { identity: &self.identity, settings: &settings, api_keys };
+        let stage = compose::Stage {
+            identity: &self.identity,
+            settings: &settings,
+            api_keys: before.api_keys.clone(),
+        };
         let next = compose::snapshot(config, &stage, before.generation + 1, before.reasons)
             .map_err(said)?;
         let sound = Sound::judge(certified).map_err(|fault| FileRefused(fault.to_string()))?;
@@ -343,9 +356,16 @@ impl Live {
         self.control
             .block_on(self.revoke_clients(&narrowed))
             .map_err(|fault| said(fault.into()))?;
+        let now = self.clock.now();
+        self.control
+            .block_on(end_orphans(&self.store, &settings, now))
+            .map_err(|fault| said(fault.into()))?;
+        // Read after the revocations: a key that stays must not carry a sequence from before them.
+        let api_keys = self.control.block_on(compose::api_keys(&self.store, &settings, now));
+        let api_keys = api_keys.map_err(|fault| said(fault.into()))?;
         self.certificates.put(sound);
         self.identity.reload(settings);
-        self.gateway.snapshot.store(Arc::new(next));
+        self.gateway.snapshot.store(Arc::new(Snapshot { api_keys, ..next }));
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
         // Once more: for tokens that were minted by the old version since.
@@ -425,6 +445,16 @@ fn control_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("the control runtime cannot start")
+}
+
+/// Ends all that clients hold which are registered nowhere any more: whoever bears the same id later
+/// inherits nothing.
+async fn end_orphans(store: &Store, settings: &Settings, now: Timestamp) -> Result<(), StoreFault> {
+    for client in compose::orphans(store, settings).await? {
+        tracing::info!(%client, "a client is gone; its grants, keys and consents end");
+        store.transact(async move |tx| tx.end_grants_of_client(&client, now).await).await?;
+    }
+    Ok(())
 }
 
 /// What identity shares with the gateway, and what reaches out.

@@ -4,7 +4,7 @@
 use crate::support::attacker::Attacker;
 use crate::support::corpus::{self, Attack, Expect};
 use crate::support::plan::Plan;
-use crate::support::story;
+use crate::support::story::{self, Troupe};
 
 fn run(file: &str, least: usize) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/attacks").join(file);
@@ -12,16 +12,16 @@ fn run(file: &str, least: usize) {
     let attacks = corpus::parse(&text).unwrap_or_else(|fault| panic!("{file}: {fault}"));
     let (stories, single): (Vec<_>, Vec<_>) =
         attacks.iter().partition(|attack| !attack.tales.is_empty());
-    let told = stories.iter().flat_map(|story| &story.tales).map(|tale| story::people(tale));
-    let mut server = Plan::default().people(2 + told.sum::<usize>()).start();
+    let people = Troupe::of(stories.iter().flat_map(|story| &story.tales));
+    let mut server = Plan::default().people(people).start();
     let mut attacker = Attacker::new(&server);
     let mut faults = Vec::new();
     for attack in single {
         faults.extend(weighed(file, attack, attacker.carry_out(attack)));
     }
-    let mut people = 2;
+    let mut troupe = Troupe::new();
     for attack in stories {
-        let found = story::tell(&mut server, attack, &mut people);
+        let found = story::tell(&mut server, attack, &mut troupe);
         faults.extend(weighed(file, attack, found));
     }
     let attempts: usize = attacks.iter().map(|attack| attack.each.len()).sum();

@@ -13,8 +13,8 @@ use super::nonces::Era;
 /// Shards; a power of two.
 const SHARDS: usize = 64;
 
-/// The proofs that were taken, by keyed hash: at 2^20 entries a stranger's proof is mistaken for one
-/// of them once in 2^44.
+/// The proofs that were taken, by keyed hash: at 2^22 entries a stranger's proof is mistaken for one
+/// of them once in 2^42.
 pub(super) struct Spent {
     shards: Box<[Mutex<Vec<Generation>>]>,
     per_shard: usize,

@@ -17,7 +17,7 @@ async fn world() -> World {
 
 /// A device begins; its device code and the user code as shown.
 async fn begun(world: &World) -> (String, String) {
-    let form = parameters(&[("client_id", "tv"), ("scope", "openid payments:read")]);
+    let form = parameters(&[("client_id", "tv"), ("scope", "openid offline_access payments:read")]);
     let presented = Presented { ip: "198.51.100.7".parse().ok(), ..Presented::default() };
     let answer = world.identity.device(&[], &form, presented).await.result;
     let start = answer.unwrap_or_else(|error| panic!("{}", error.rule));

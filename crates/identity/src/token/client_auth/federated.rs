@@ -2,12 +2,17 @@
 //! with a foreign `iss`). No key is registered here; the issuer's are held by the gateway.
 
 use portcullis_core::client::Federated;
-use portcullis_core::jose::{jws, verify};
+use portcullis_core::jose::verify::{self, LEEWAY_S};
+use portcullis_core::jose::jws;
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
 use portcullis_core::secret::Secret;
 
 use super::{Names, assertion_rule, refused};
 use crate::desk::Desk;
+
+/// Furthest that the `exp` of another issuer's word may lie ahead: what platforms project into files
+/// lives an hour, some a day.
+const MAX_LIFE_S: i64 = 24 * 60 * 60;
 
 /// Verifies an assertion of the issuer that the client is registered with.
 ///
@@ -48,7 +53,12 @@ pub(super) async fn verify(
         refused(assertion_rule(fault), "the assertion does not verify")
     })?;
     let claims = verified.claims();
-    // RFC 7800 §3: it would have to be shown with its key, which nobody does here.
+    // RFC 7523 §3 point 4: unreasonably far in the future may be refused. It is read again and again
+    // (see below), so its life is what bounds a thief of it.
+    if claims.exp > desk.now.unix().saturating_add(MAX_LIFE_S + LEEWAY_S) {
+        return Err(refused("AssertionTooLong", "the assertion lives longer than a day"));
+    }
+    // RFC 7800 §3.1: it would have to be shown with its key, which nobody does here.
     if claims.cnf.is_some() {
         return Err(refused("AssertionBound", "the assertion is bound to a key"));
     }

@@ -190,6 +190,7 @@ async fn each_part_of_another_issuer_s_word_is_checked() {
         ("exp", json!(now), "AssertionExpired"),
         ("exp", Value::Null, "AssertionClaimMalformed"),
         ("nbf", json!(now + 60), "AssertionNotYetValid"),
+        ("exp", json!(now + 2 * 86_400), "AssertionTooLong"),
         ("cnf", json!({"jkt": "x"}), "AssertionBound"),
     ] {
         let answered = asserted(&world, "ledger", &word(&cluster, &[(claim, value.clone())])).await;

@@ -19,7 +19,7 @@ use portcullis_store::database::{StoreFault, Tx};
 use portcullis_store::device_logins::{Decision, DeviceCode, DeviceLogin};
 
 use super::{INTERVAL_S, LIFE_S, PATH, stored};
-use crate::authorize::{OPENID, target};
+use crate::authorize::{may_ask, target};
 use crate::desk::Desk;
 use crate::outcome::{DeviceStart, Presented};
 use crate::token::client_auth::{self, Claim};
@@ -111,7 +111,7 @@ impl Asked {
             |rule, description| OauthError::new(ErrorCode::InvalidScope, rule, description);
         let scopes = Scopes::parse(form.value("scope").unwrap_or_default())
             .map_err(|_| invalid("ScopeMalformed", "scope cannot be read"))?;
-        if scopes.iter().any(|scope| scope != OPENID && !client.scopes.contains(scope)) {
+        if !scopes.iter().all(|scope| may_ask(client, scope)) {
             let description = "a scope was asked for that this client is not registered for";
             return Err(invalid("ScopeUnregistered", description));
         }

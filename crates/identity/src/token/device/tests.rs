@@ -429,6 +429,24 @@ async fn factor_owed_since_they_agreed() {
     assert_eq!(refused(&polled(&world, &start.device_code).await), expected);
 }
 
+/// OpenID Connect Core §5.4, §11: these mean nothing at an API, and are asked for as for a code.
+#[tokio::test]
+async fn the_scopes_of_openid_connect_are_no_scopes_of_an_api() {
+    let (world, _) = with_ada().await;
+    let begin = async |scope| refused(&asked(&world, &[("scope", scope)], at("192.0.2.9")).await);
+    assert_eq!(begin("openid offline_access payments:read").await.1, "granted");
+    assert_eq!(begin("openid profile payments:read").await.1, "ScopeUnregistered");
+    world.reload(|settings| {
+        televisions(settings);
+        amend(settings, "tv", |tv: &mut ClientRecord| {
+            tv.scopes = Scopes::parse("profile email payments:read").expect("scopes");
+        });
+    });
+    for scope in ["openid profile email", "openid profile email offline_access payments:read"] {
+        assert_eq!(begin(scope).await.1, "granted", "{scope}");
+    }
+}
+
 #[tokio::test]
 async fn a_scope_taken_away_meanwhile_is_not_given() {
     let (world, ada) = with_ada().await;

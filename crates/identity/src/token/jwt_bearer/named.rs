@@ -24,7 +24,7 @@ use crate::login::second_factor::Demand;
 use crate::settings::SESSION_IDLE_S;
 use crate::token::client_auth::AuthenticatedClient;
 use crate::token::issue::{Person, Wanted};
-use crate::token::{Aborted, refresh_token};
+use crate::token::refresh_token;
 
 /// An assertion that verified.
 pub(super) struct Asserted {
@@ -163,7 +163,8 @@ fn subject(
 }
 
 /// The active user of a login name, with a grant for what is wanted, in a session that no browser
-/// has: so what ends a user's sessions ends these tokens too. `None` without such a user.
+/// has: so what ends a user's sessions ends these tokens too. A refusal is a value: the assertion
+/// stays spent.
 ///
 /// A grant of before is used again while its session lasts, so that a service that asks a hundred
 /// times an hour makes one row.
@@ -172,9 +173,11 @@ pub(super) async fn person<'tx>(
     desk: &Desk,
     client: &AuthenticatedClient,
     (login, second_factor, wanted): (&str, SecondFactor, &Wanted),
-) -> Result<Option<Person<'tx>>, Aborted> {
-    let Some(user) = tx.user_by_login(login).await? else { return Ok(None) };
-    let Some(user) = tx.active_user(&user.id).await? else { return Ok(None) };
+) -> Result<Result<Person<'tx>, OauthError>, StoreFault> {
+    // One answer, whether there is none or it is disabled.
+    let unknown = || Ok(Err(refused("SubjectUnknown", "the assertion names no user of ours")));
+    let Some(user) = tx.user_by_login(login).await? else { return unknown() };
+    let Some(user) = tx.active_user(&user.id).await? else { return unknown() };
     if second_factor == SecondFactor::Ours {
         // `4-identity`, "Login by another provider": unless it is trusted in words, ours counts, and
         // an assertion shows none.
@@ -184,7 +187,7 @@ pub(super) async fn person<'tx>(
             Demand::Nothing => {}
             Demand::Code(_) | Demand::Enrolment => {
                 let description = "this user needs a second factor, which an assertion cannot show";
-                return Err(Aborted::Refused(refused("FactorOwed", description)));
+                return Ok(Err(refused("FactorOwed", description)));
             }
         }
     }
@@ -197,10 +200,10 @@ pub(super) async fn person<'tx>(
             tx.add_grant(&grant).await?;
             let session = tx.active_session(&session.id, desk.now).await?;
             let made = session.zip(tx.active_grant(&grant.id).await?);
-            made.ok_or(Aborted::Store(StoreFault::Missing("a grant just made")))?
+            made.ok_or(StoreFault::Missing("a grant just made"))?
         }
     };
-    Ok(Some(Person { user, session: Some(session), grant, factors: NO_FACTORS }))
+    Ok(Ok(Person { user, session: Some(session), grant, factors: NO_FACTORS }))
 }
 
 type Standing<'tx> = (Active<'tx, SessionRecord>, Active<'tx, GrantRecord>);

@@ -112,8 +112,12 @@ async fn factor_owed() {
         settings.issuers = vec![std::sync::Arc::new(issuer)];
     };
     let (world, cluster, _) = with_ada(strict).await;
-    let answered = shown(&world, &about_ada(&world, &cluster, &[]), &[]).await;
-    assert_eq!(answered.result.err().map(|error| error.rule), Some("FactorOwed"));
+    let assertion = about_ada(&world, &cluster, &[]);
+    let answered = shown(&world, &assertion, &[]).await;
+    assert_eq!(refused(&answered), ("invalid_grant", "FactorOwed"));
+    // RFC 7523 §3 point 7: spent all the same.
+    let answered = shown(&world, &assertion, &[]).await;
+    assert_eq!(refused(&answered), ("invalid_grant", "AssertionReplayed"));
 }
 
 #[tokio::test]

@@ -79,6 +79,8 @@ pub(crate) enum Expect {
     Claim(String, String),
     /// That token has no such claim.
     NoClaim(String),
+    /// Two texts that were kept differ, and neither is empty.
+    OtherKept(String, String),
     /// The redirect carries a code.
     Code,
     /// No code came.
@@ -202,6 +204,9 @@ fn expectation(value: &str) -> Result<Expect, String> {
         "no-member" => Expect::NoMember(rest.to_owned()),
         "claim" => two().map(|(name, text)| Expect::Claim(name.to_owned(), text.to_owned()))?,
         "no-claim" => Expect::NoClaim(rest.to_owned()),
+        "other-kept" => {
+            two().map(|(one, other)| Expect::OtherKept(one.to_owned(), other.to_owned()))?
+        }
         "code" => Expect::Code,
         "no-code" => Expect::NoCode,
         "times" => {

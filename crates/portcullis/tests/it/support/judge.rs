@@ -30,7 +30,7 @@ pub(crate) fn holds(server: &Server, expect: &Expect, answer: Option<&Answer>) -
         Expect::Code => code_in(came).is_some(),
         Expect::NoCode => code_in(came).is_none(),
         Expect::Exit(code) => came.status == *code,
-        Expect::Closes | Expect::Times(..) | Expect::Alike(_) | Expect::Fetches(_) => true,
+        Expect::OtherKept(..) | Expect::Closes | Expect::Times(..) | Expect::Alike(_) | Expect::Fetches(_) => true,
     }
 }
 

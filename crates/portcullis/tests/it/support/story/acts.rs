@@ -77,7 +77,7 @@ fn code(server: &Server, tale: &mut Tale, step: &Step) -> Answer {
     tale.new_errand();
     let direct = cast::client(&step.words[0]).request == Request::Query;
     if !direct {
-        let pushed = requests::send(server, &requests::of_client(server, tale, step));
+        let pushed = once(server, tale, step);
         tale.learn(&pushed);
         if pushed.status != 201 {
             return pushed;
@@ -109,38 +109,43 @@ fn submit(server: &Server, tale: &mut Tale, step: &Step) -> Answer {
     pages::submit(server, tale, &typed)
 }
 
+/// The request of a step as it is now.
+fn made(server: &Server, tale: &mut Tale, step: &Step) -> Outgoing {
+    match step.verb.as_str() {
+        "call" | "userinfo" => requests::call(server, tale, step),
+        _ => requests::of_client(server, tale, step),
+    }
+}
+
 /// A request of a client, or with a token; as often at once as the step says.
 fn to_endpoint(server: &Server, tale: &mut Tale, step: &Step) -> Vec<Answer> {
-    let make = |tale: &mut Tale| -> Outgoing {
-        match step.verb.as_str() {
-            "call" | "userinfo" => requests::call(server, tale, step),
-            _ => requests::of_client(server, tale, step),
-        }
-    };
-    if step.at_once > 1 {
-        let first = make(tale);
-        if tale.nonce.is_none() && first.fields.iter().any(|(name, _)| name == "dpop") {
-            // Whoever asks at once has the server's nonce already.
-            let answer = requests::send(server, &first);
-            tale.learn(&answer);
-        }
-        let alike = step.switch("copies") == Some("alike");
-        let first = make(tale);
-        let outs: Vec<Outgoing> =
-            (0..step.at_once).map(|_| if alike { first.clone() } else { make(tale) }).collect();
-        return requests::send_at_once(server, &outs);
+    if step.at_once == 1 {
+        return vec![once(server, tale, step)];
     }
-    let out = make(tale);
+    let first = made(server, tale, step);
+    if tale.nonce.is_none() && first.fields.iter().any(|(name, _)| name == "dpop") {
+        // Whoever asks at once has the server's nonce already.
+        let answer = requests::send(server, &first);
+        tale.learn(&answer);
+    }
+    let alike = step.switch("copies") == Some("alike");
+    let first = made(server, tale, step);
+    let outs: Vec<Outgoing> = (0..step.at_once)
+        .map(|_| if alike { first.clone() } else { made(server, tale, step) })
+        .collect();
+    requests::send_at_once(server, &outs)
+}
+
+fn once(server: &Server, tale: &mut Tale, step: &Step) -> Answer {
+    let out = made(server, tale, step);
     let answer = requests::send(server, &out);
     let named = step.changes(Part::Proof).any(|change| change.name == "nonce");
-    let fixed = named || matches!(step.switch("proof"), Some("again"));
-    if wants_nonce(&answer) && !fixed {
-        // RFC 9449 §8: the same request with the nonce that was just handed out.
-        tale.learn(&answer);
-        let out = make(tale);
-        return vec![requests::send(server, &out)];
+    if !wants_nonce(&answer) || named || step.switch("proof") == Some("again") {
+        return answer;
     }
-    vec![answer]
+    // RFC 9449 §8: the same request with the nonce that was just handed out.
+    tale.learn(&answer);
+    requests::send(server, &made(server, tale, step))
 }
 
 /// RFC 9449 §8 and §9: in the error at our own endpoints, in the challenge at an API.

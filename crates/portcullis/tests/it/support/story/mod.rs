@@ -12,6 +12,7 @@ mod tokens;
 mod pages;
 mod acts;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::corpus::story::Step;
@@ -24,25 +25,68 @@ use self::tale::Tale;
 
 /// People in a story at most: `ann` and `bob`.
 const PEOPLE: usize = 2;
+/// The person of all stories that leave their person as they found them.
+const SHARED: usize = 1;
 
-/// How many people a telling of a story uses up.
-pub(crate) fn people(steps: &[Step]) -> usize {
-    let said = format!("{steps:?}");
-    let names = [(" bob", 2), ("\"bob", 2), ("${bob", 2), ("\"ann", 1), ("${ann", 1), ("own", 1)];
-    names.iter().find(|(name, _)| said.contains(name)).map_or(0, |(_, people)| *people)
+/// What a story may do and still leave its person's sessions alone.
+const MILD: [&str; 17] = [
+    "code", "redeem", "refresh", "credentials", "exchange", "assert", "introspect", "revoke",
+    "userinfo", "call", "forge", "issuer", "restart", "wait", "keep", "push", "poll",
+];
+
+/// The people that stories have used up, and the browser in which the shared one is signed in: a
+/// login costs a password's work and a one-time password.
+pub(crate) struct Troupe {
+    next: usize,
+    browser: BTreeMap<String, String>,
 }
 
-/// Tells every spelling of a story; what came out otherwise than it must, in words. `people` counts
-/// those that stories have used up: each spelling has people of its own.
-pub(crate) fn tell(server: &mut Server, attack: &Attack, people: &mut usize) -> Vec<String> {
+impl Troupe {
+    /// Nobody has played yet.
+    pub(crate) fn new() -> Troupe {
+        Troupe { next: SHARED + 1, browser: BTreeMap::new() }
+    }
+
+    /// How many people are needed for so many tellings.
+    pub(crate) fn of<'s>(tales: impl Iterator<Item = &'s Vec<Step>>) -> usize {
+        SHARED + 1 + tales.map(|tale| people(tale)).sum::<usize>()
+    }
+}
+
+/// How many people of its own a telling of a story needs.
+fn people(steps: &[Step]) -> usize {
+    let said = format!("{steps:?}");
+    if said.contains("bob") {
+        return PEOPLE;
+    }
+    usize::from(!is_mild(steps) && said.contains("ann"))
+}
+
+fn is_mild(steps: &[Step]) -> bool {
+    steps.iter().all(|step| MILD.contains(&step.verb.as_str()))
+}
+
+/// Tells every spelling of a story; what came out otherwise than it must, in words.
+pub(crate) fn tell(server: &mut Server, attack: &Attack, troupe: &mut Troupe) -> Vec<String> {
     let mut faults = Vec::new();
     for (each, steps) in attack.each.iter().zip(&attack.tales) {
-        let mut tale = Tale::new([*people, *people + 1]);
-        *people += self::people(steps);
+        let own = people(steps);
+        let mut tale = match own {
+            0 => Tale::new([SHARED, SHARED]),
+            _ => Tale::new([troupe.next, troupe.next + own - 1]),
+        };
+        troupe.next += own;
+        let shared = own == 0 && is_mild(steps);
+        if shared {
+            *tale.cookies() = std::mem::take(&mut troupe.browser);
+        }
         let fault = steps.iter().enumerate().find_map(|(number, step)| {
             let said = perform(server, &mut tale, step);
             (!said.is_empty()).then(|| format!("step {}, `{}`: {said}", number + 1, step.verb))
         });
+        if shared {
+            troupe.browser = std::mem::take(tale.cookies());
+        }
         faults.extend(fault.map(|fault| format!("{} [{each}]: {fault}", attack.name)));
         faults.extend(sing(server).map(|fault| format!("{} [{each}]: {fault}", attack.name)));
     }
@@ -61,6 +105,10 @@ fn perform(server: &mut Server, tale: &mut Tale, step: &Step) -> String {
                 answers.iter().filter(|answer| answer.status == *status).count() == *times
             }
             Expect::Alike(name) => alike(&answers, name),
+            Expect::OtherKept(one, other) => {
+                let (one, other) = (tale.kept(one), tale.kept(other));
+                one != other && !one.is_empty() && !other.is_empty()
+            }
             Expect::Fetches(most) => server.foreign.asked() - asked <= *most,
             expect => answers.iter().all(|answer| judge::holds(server, expect, Some(answer))),
         };
@@ -83,8 +131,8 @@ fn described(server: &Server, answer: &Answer) -> String {
     let recorded = !answer.field("request-id").is_empty();
     let reason = if recorded { server.record(answer)["reason"].to_string() } else { String::new() };
     let mut text = answer.text();
-    if let Some((_, alert)) = text.split_once("role=\"alert\"") {
-        text = alert.to_owned();
+    for mark in ["<main", "role=\"alert\""] {
+        text = text.split_once(mark).map_or(text.clone(), |(_, rest)| rest.to_owned());
     }
     let text: String = text.chars().take(300).collect();
     format!("{} {reason} {} {text}; ", answer.status, answer.field("location"))

@@ -12,7 +12,7 @@ const PAGES_MAX: usize = 4;
 /// A page's form: where it goes and what is in it already.
 pub(super) struct Form {
     pub(super) action: String,
-    pub(super) hidden: Vec<(String, String)>,
+    pub(super) filled: Vec<(String, String)>,
 }
 
 /// `GET` by the browser in use.
@@ -26,7 +26,7 @@ pub(super) fn visit(server: &Server, tale: &mut Tale, target: &str) -> Answer {
 pub(super) fn submit(server: &Server, tale: &mut Tale, typed: &[(&str, &str)]) -> Answer {
     let form = form_of(&tale.page.text());
     let action = if form.action.is_empty() { tale.place.clone() } else { form.action };
-    let mut pairs = form.hidden;
+    let mut pairs = form.filled;
     for (name, value) in typed {
         pairs.retain(|(known, _)| known != name);
         pairs.push(((*name).to_owned(), (*value).to_owned()));
@@ -106,14 +106,14 @@ pub(super) fn form_of(page: &str) -> Form {
     let form = page.split_once("<form").map_or("", |(_, rest)| rest);
     let form = form.split_once("</form>").map_or(form, |(form, _)| form);
     let (head, rest) = form.split_once('>').unwrap_or((form, ""));
-    let mut hidden = Vec::new();
+    let mut filled = Vec::new();
     for input in rest.split("<input").skip(1) {
         let input = input.split('>').next().unwrap_or_default();
-        if input.contains("type=\"hidden\"") {
-            hidden.push((attribute(input, "name"), attribute(input, "value")));
+        if input.contains("value=\"") && !input.contains("type=\"checkbox\"") {
+            filled.push((attribute(input, "name"), attribute(input, "value")));
         }
     }
-    Form { action: attribute(head, "action"), hidden }
+    Form { action: attribute(head, "action"), filled }
 }
 
 fn attribute(tag: &str, name: &str) -> String {

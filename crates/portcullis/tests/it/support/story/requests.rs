@@ -119,7 +119,12 @@ fn prove(
     step: &Step,
     (id, pairs, out): (&str, &mut Pairs, &mut Outgoing),
 ) {
-    let mut add = |name: &str, value: &str| pairs.push((name.to_owned(), value.to_owned()));
+    let named = pairs.iter().any(|(name, _)| name == "client_id");
+    let mut add = |name: &str, value: &str| {
+        if name != "client_id" || !named {
+            pairs.push((name.to_owned(), value.to_owned()));
+        }
+    };
     let method = step.switch("auth").unwrap_or(cast::client(id).auth);
     let basic = |id: &str| {
         let plain = format!("{id}:{}", browser::encode(&[("", cast::SECRET)]).trim_start_matches('='));

@@ -10,6 +10,7 @@ use portcullis_core::jose::sign::SigningKey;
 use portcullis_core::oauth::pkce::Challenge;
 use portcullis_core::time::Clock;
 
+use super::super::browser;
 use super::super::corpus;
 use super::super::judge;
 use super::super::seed::{Person, Wall};
@@ -105,6 +106,12 @@ impl Tale {
         self.browsers.entry(self.browser.clone()).or_default()
     }
 
+    /// The session's cookie in the browser in use.
+    fn session_cookie(&self) -> String {
+        let cookies = self.browsers.get(&self.browser);
+        cookies.and_then(|cookies| cookies.get("__Host-pc-session")).cloned().unwrap_or_default()
+    }
+
     pub(super) fn person<'s>(&self, server: &'s Server, name: &str) -> &'s Person {
         let index = usize::from(name != "ann");
         &server.people[self.people[index]]
@@ -129,6 +136,7 @@ impl Tale {
             }
             if let Some((name, what)) = name.split_once('-')
                 && matches!(name, "ann" | "bob")
+                && matches!(what, "id" | "account")
             {
                 let person = self.person(server, name);
                 return Some(if what == "id" { &person.id } else { &person.account }.clone());
@@ -137,7 +145,14 @@ impl Tale {
                 let key = self.proof_keys.get(&format!("{} {whose}", self.client))?;
                 return Some(tokens::thumbprint(key));
             }
+            if let Some(claim) = name.strip_prefix("claim-") {
+                let claims = browser::claims_of(&self.kept("access_token"));
+                return claims[claim].as_str().map(str::to_owned);
+            }
             Some(match name {
+                "page-state" => browser::hidden(&self.page),
+                "cookie-session" => self.session_cookie(),
+                "ann-upper" => self.person(server, "ann").login.to_uppercase(),
                 "ann" | "bob" => self.person(server, name).login.clone(),
                 "fresh" => fresh(),
                 "api" => server.ports.api.to_string(),
