@@ -21,16 +21,19 @@ pub fn judge() -> bool {
     let Ok(redirect) = RedirectUrl::new("http://127.0.0.1:5997/cb".to_owned()) else {
         return checks.sum();
     };
-    let client = CoreClient::from_provider_metadata(metadata, ClientId::new("app".to_owned()), None)
-        .set_redirect_uri(redirect)
-        .set_revocation_url(revocation);
+    let client =
+        CoreClient::from_provider_metadata(metadata, ClientId::new("app".to_owned()), None)
+            .set_redirect_uri(redirect)
+            .set_revocation_url(revocation);
 
     let tokens = checks.check("code flow with PKCE, state and nonce; ID token verified", || {
         let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
         let flow = AuthenticationFlow::<CoreResponseType>::AuthorizationCode;
         let (url, state, nonce) = client
             .authorize_url(flow, CsrfToken::new_random, Nonce::new_random)
-            .add_scopes(["files:read", "profile", "offline_access"].map(|one| Scope::new(one.into())))
+            .add_scopes(
+                ["files:read", "profile", "offline_access"].map(|one| Scope::new(one.into())),
+            )
             .set_pkce_challenge(challenge)
             .url();
         let answer = person(&[url.as_str()])?;

@@ -15,6 +15,7 @@
 mod support;
 
 mod tidy;
+mod standards;
 mod unauthorized;
 mod attacks;
 mod login;

@@ -134,6 +134,11 @@ fn described(server: &Server, answer: &Answer) -> String {
     for mark in ["<main", "role=\"alert\""] {
         text = text.split_once(mark).map_or(text.clone(), |(_, rest)| rest.to_owned());
     }
+    if let Some(members) = answer.json().as_object() {
+        // Tokens are long, and say nothing to a reader.
+        let short = members.iter().filter(|(_, value)| value.to_string().len() < 80);
+        text = short.map(|(name, value)| format!("{name}={value} ")).collect();
+    }
     let text: String = text.chars().take(300).collect();
     format!("{} {reason} {} {text}; ", answer.status, answer.field("location"))
 }
