@@ -36,7 +36,8 @@ export function checks(program) {
 function reason(error) {
   const more = error.cause?.body ?? error.cause ?? error.error_description ?? "";
   const told = more instanceof Response ? `${more.status} ${more.headers.get("www-authenticate") ?? ""}` : more;
-  const said = `${error.stack ?? error}`.split("\n").slice(0, 4).join("\n");
+  const lines = error.code === "ERR_ASSERTION" ? error.message : (error.stack ?? `${error}`);
+  const said = lines.split("\n").slice(0, 12).join("\n");
   return told ? `${said}\n${JSON.stringify(told, null, 1) ?? told}` : said;
 }
 

@@ -3,7 +3,7 @@
 //! Asked on first use, on widening, and always for clients that cannot prove who they are. The
 //! grant itself is made when the code is redeemed; what is kept here is that the user agreed.
 
-use portcullis_core::client::{ClientType, Registered};
+use portcullis_core::client::{ClientRecord, ClientType, Registered};
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::claims::FactorTimes;
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
@@ -170,8 +170,7 @@ impl AwaitingConsent {
         // The session was used: its idle time begins anew. Cookie and ledger stay.
         tx.raise_session(&session.id, &session.cookie, session.factors, desk.now).await?;
         let scopes = checked.scopes();
-        let operators = checked.client().first_party && !scopes.contains(OFFLINE);
-        if !operators && !scopes.is_subset(&consented) {
+        if !of_operator(checked.client(), scopes) && !scopes.is_subset(&consented) {
             tx.keep_consent(&user.id, &checked.client().id, scopes, desk.now).await?;
         }
         match checked.destination() {
@@ -232,6 +231,12 @@ async fn spend(tx: &Tx, ticket: &Ticket) -> Result<(), Rejected> {
         }
     }
     Ok(())
+}
+
+/// Whether the operator agreed in the user's stead. OpenID Connect Core §11: never to what outlives the
+/// session.
+pub(crate) fn of_operator(client: &ClientRecord, scopes: &Scopes) -> bool {
+    client.first_party && !scopes.contains(OFFLINE)
 }
 
 /// All that the code is bound to.

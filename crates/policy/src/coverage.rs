@@ -59,7 +59,12 @@ fn row(entry: &Entry) -> Row {
         service: passes(tables, &[Principal::Service, Principal::Anyone]),
         named: entry.closed.map_or_else(|| named(tables), closed),
         scope: joined(tables.iter().filter_map(|t| t.scope.as_ref()).map(|scope| scope.words())),
-        condition: joined(tables.iter().filter_map(conditions)),
+        condition: joined(
+            tables
+                .iter()
+                .filter_map(conditions)
+                .chain(operation.accepts_key.then(|| "an API key will do".to_owned())),
+        ),
         limit: if limits.is_empty() { "default".to_owned() } else { limits.join(", ") },
     }
 }

@@ -51,7 +51,8 @@ pub fn explain(
     let question = Question { operation: id, parameters: &parameters, caller, circumstances };
     let verdict = judge_told(rules, &question);
     if let Verdict::Deny(denial) = &verdict {
-        explanation.status = 403;
+        // RFC 6750 §3.1: a token that is not the kind asked for is 401 at the gateway.
+        explanation.status = if denial.reason == "TokenUnbound" { 401 } else { 403 };
         explanation.remedy = Some(advice(denial.reason, denial.scope_needed.as_deref()));
     }
     explanation.verdict = Some(verdict);

@@ -270,6 +270,14 @@ impl Tx {
             _ => Ok(()),
         }
     }
+
+    /// Binds a grant that is bound to nothing yet; one that is bound stays as it is.
+    pub async fn bind_grant(&self, id: &Id<id::Grant>, binding: &str) -> Result<(), StoreFault> {
+        bounded("a binding", binding, MAX_BINDING)?;
+        let sql = "UPDATE grants SET binding = $2
+                   WHERE id = $1 AND binding IS NULL AND ended IS NULL";
+        self.execute(sql, bind![id, binding]).await.map(drop)
+    }
 }
 
 fn counter(family: &Family) -> Result<i64, StoreFault> {

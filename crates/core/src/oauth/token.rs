@@ -311,7 +311,8 @@ pub struct TokenAnswer {
     pub token_type: &'static str,
     /// Seconds.
     pub expires_in: i64,
-    /// What was granted.
+    /// What was granted; left out when it is nothing, which RFC 6749 §3.3 has no words for.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub scope: String,
     /// OpenID Connect.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -119,6 +119,10 @@ async fn hint_of_another_user() {
     let shown = bobs.prove(&world, &bob).await;
     assert_eq!((page(&shown), rule(&shown)), ("redirect", "HintOfAnotherUser"));
     assert_eq!(returned(&shown, "error").as_deref(), Some("login_required"));
+    // SP 800-63B-4 §3.1.4.2: a code that was right is used, whatever came of the login.
+    let mut thief = Browser::at("192.0.2.3");
+    thief.authorize(&world, &request_with(&[])).await;
+    assert_eq!(page(&thief.prove(&world, &bob).await), "totp");
     // An expired one still says who; one of another client, or of nobody, says nothing.
     world.clock.advance(std::time::Duration::from_secs(7_200));
     assert_eq!(page(&adas.authorize(&world, &hinted(&[])).await), "password");

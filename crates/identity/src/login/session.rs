@@ -7,7 +7,7 @@ use portcullis_store::database::{StoreFault, Tx};
 use portcullis_store::sessions::{SessionCookie, SessionRecord};
 
 use super::device::Device;
-use super::state::{Login, Standing, Ticket, next};
+use super::state::{Done, Login, Standing, Ticket, next};
 pub(crate) use super::state::{standing, standing_of};
 use crate::authorize::Rejected;
 use crate::desk::Desk;
@@ -112,9 +112,13 @@ pub(crate) async fn settle(
     standing: &Standing,
 ) -> Result<Login, Rejected> {
     match next(desk, ticket, standing) {
-        Login::Consent(awaiting) if awaiting.stands() => {
-            Ok(Login::Done(awaiting.granted(tx, desk).await?))
-        }
+        Login::Consent(awaiting) if awaiting.stands() => match awaiting.granted(tx, desk).await {
+            Ok(done) => Ok(Login::Done(done)),
+            // A store that failed takes all of it back.
+            Err(Rejected::Page(refusal)) if refusal.status >= 500 => Err(Rejected::Page(refusal)),
+            // `6-attacks`: a one-time password works once, also when the login ends badly.
+            Err(rejected) => Ok(Login::Done(Done::refused(desk, rejected))),
+        },
         login => Ok(login),
     }
 }

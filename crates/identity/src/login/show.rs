@@ -79,6 +79,11 @@ fn shown(desk: &Desk, event: &'static str, step: Step, presented: &Presented) ->
     let tx = tx_cookie(desk, presented, &mut cookies);
     let retry_after = retry_after(step.notice);
     let client = Some(step.client.id.to_string());
+    let broken = match &step.login {
+        Login::Done(done) => done.broken(),
+        Login::Password(_) | Login::SecondFactor(_) | Login::Enrol(_) | Login::Consent(_) => None,
+    };
+    let result = broken.map_or(step.result, Err);
     let show = match step.login {
         Login::Password(awaiting) => {
             Show::Password(password_page(desk, &tx, &awaiting, (step.typed, step.notice)))
@@ -108,7 +113,7 @@ fn shown(desk: &Desk, event: &'static str, step: Step, presented: &Presented) ->
         show,
         cookies,
         event,
-        outcome: step.result.map(str::to_owned).map_err(str::to_owned),
+        outcome: result.map(str::to_owned).map_err(str::to_owned),
         caller: step.caller.as_ref().map(caller),
         client,
         retry_after,

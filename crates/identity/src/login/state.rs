@@ -19,7 +19,7 @@ use portcullis_store::users::UserRecord;
 use super::password::AwaitingPassword;
 use super::sealed::LOGIN_S;
 use super::second_factor::{AwaitingEnrolment, AwaitingSecondFactor, Demand};
-use crate::authorize::{Assurance, Checked};
+use crate::authorize::{Assurance, Checked, Rejected};
 use crate::consent::AwaitingConsent;
 use crate::desk::Desk;
 use crate::outcome::{Notice, Show};
@@ -45,6 +45,8 @@ pub enum Login {
 /// A login that ended: with a code, with the user's no, or at a device.
 pub struct Done {
     show: Show,
+    /// The rule broken at the very end.
+    broken: Option<&'static str>,
 }
 
 /// The request of a login and the nonce that its consent consumes.
@@ -181,7 +183,24 @@ impl Ticket {
 impl Done {
     /// Ends a login with this answer.
     pub(crate) fn at(show: Show) -> Self {
-        Done { show }
+        Done { show, broken: None }
+    }
+    /// Ends it with a refusal, as a value: what the step wrote stays, the factor that was shown first
+    /// of all.
+    pub(super) fn refused(desk: &Desk, rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Page(refusal) => {
+                Done { broken: Some(refusal.rule), show: Show::Refused(refusal) }
+            }
+            Rejected::Return(returned) => {
+                let show = returned.to.with_error(desk, &returned.error);
+                Done { show, broken: Some(returned.error.rule) }
+            }
+        }
+    }
+    /// The rule broken at the very end, for the record.
+    pub(super) fn broken(&self) -> Option<&'static str> {
+        self.broken
     }
     /// What the browser is shown: most often where it goes.
     pub(super) fn into_show(self) -> Show {

@@ -85,8 +85,16 @@ async fn a_client_that_registered_itself_works_at_once() {
     assert_eq!(at_rest["name"], json!("A tool"));
     // Those that the binary knows, and no other: it refuses what it does not know.
     let known = [
-        "kind", "redirects", "scopes", "keys", "bearer_tokens", "no_par", "grants", "post_logout",
-        "name", "back_channel_logout",
+        "kind",
+        "redirects",
+        "scopes",
+        "keys",
+        "bearer_tokens",
+        "no_par",
+        "grants",
+        "post_logout",
+        "name",
+        "back_channel_logout",
     ];
     for member in at_rest.as_object().expect("an object").keys() {
         assert!(known.contains(&member.as_str()), "{member}");

@@ -340,3 +340,26 @@ async fn client_disabled_is_seen_at_the_refresh() {
         .await;
     assert_eq!(rule(&refreshed(&world, &nth("one", 1)).await), "ClientDisabled");
 }
+
+/// `4-identity`: nothing is minted after a revocation returned. No row stands for a code that a
+/// withdrawal could end, so the consent itself is asked for again.
+#[tokio::test]
+async fn a_consent_withdrawn_takes_the_code_with_it() {
+    let world = World::start().await;
+    let ada = world.ada().await;
+    let mut browser = Browser::new();
+    let code = browser.log_in(&world, &ada).await;
+    let now = world.clock.now();
+    crate::sessions::withdraw(&world.store, "ada", "app", now).await.expect("withdrawn");
+    assert_eq!(rule(&world.redeem(&code).await), "ConsentWithdrawn");
+    // Asked again, and given again: it works.
+    browser.authorize(&world, &request_with(&[])).await;
+    let code = code_of(&browser.consent(&world, "allow").await);
+    assert_eq!(rule(&world.redeem(&code).await), "granted");
+    // A client of the operator's own was never the user's to let in.
+    let shown = browser.authorize(&world, &request_with(&[("client_id", "own")])).await;
+    let code = code_of(&shown);
+    let mut form = redemption(&code);
+    form[1].1 = "own";
+    assert_eq!(rule(&world.token(&form).await), "granted");
+}

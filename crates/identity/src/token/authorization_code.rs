@@ -18,6 +18,7 @@ use super::issue::{self, Extras, Person, Revision};
 use super::{Aborted, Granted, details, may, refresh_token};
 use crate::authorize::OPENID;
 use crate::code::{self, Code, Redemption};
+use crate::consent;
 use crate::desk::Desk;
 use crate::login::second_factor::Demand;
 use crate::login::show::caller;
@@ -112,6 +113,12 @@ async fn redeemed(
         Ok(found) => found,
         Err(error) => return Ok(Err(error)),
     };
+    // INVARIANT: no row stands for a code, so whoever withdraws a consent cannot end it: the consent
+    // itself is looked for, as the grant's row would be.
+    let consented = tx.consented(&user.id, &client.id).await?;
+    if !consent::of_operator(client, code.scopes()) && !code.scopes().is_subset(&consented) {
+        return Ok(Err(refused("ConsentWithdrawn", "the code is no longer good")));
+    }
     tx.add_grant(&grant(desk, client, &code, binding.as_ref())).await?;
     let Some(grant) = tx.active_grant(code.gid()).await? else {
         return Err(Aborted::Refused(refused("GrantEnded", "the code is no longer good")));

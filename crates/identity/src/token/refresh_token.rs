@@ -137,6 +137,10 @@ async fn refreshed(
     if family != person.grant.family {
         tx.keep_family(&shown.gid, &family).await?;
     }
+    // RFC 9449 §5: a public client's refresh token that answers a proof is bound to its key.
+    if let Some(binding) = newly_bound(client, &person.grant, shown.binding.as_ref()) {
+        tx.bind_grant(&shown.gid, &binding).await?;
+    }
     let mut answer = issue::for_user(desk, revision, client, &person, extras).into_answer();
     answer.refresh_token = minted(desk, &person.grant, &family);
     Ok(Ok(Granted { answer, caller: caller(&person.user.id) }))
@@ -211,6 +215,17 @@ fn held(
             Err(refused("BindingAbsent", description))
         }
     }
+}
+
+/// What a grant is bound to from now on that was bound to nothing; as its row keeps it. A confidential
+/// client's is bound by its authentication.
+fn newly_bound(
+    client: &ClientRecord,
+    grant: &GrantRecord,
+    shown: Option<&Confirmation>,
+) -> Option<String> {
+    let bare = grant.binding.is_none() && !client.is_confidential();
+    shown.filter(|_| bare).and_then(|shown| serde_json::to_string(shown).ok())
 }
 
 /// FAPI 2.0 §5.3.2.1: refresh tokens of confidential clients whose tokens are bound do not rotate;

@@ -119,9 +119,11 @@ pub(crate) async fn with_ada(world: &World) {
         expires: NOW.after(seconds(12 * 3_600)),
         ended: None,
     };
+    let grant = grant("consented");
     world
         .change(async move |tx: &Tx| {
             tx.add_user(&user).await?;
+            tx.keep_consent(&user.id, &grant.client, &grant.scopes, NOW).await?;
             tx.add_session(&session).await
         })
         .await;

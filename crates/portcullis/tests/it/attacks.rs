@@ -64,22 +64,22 @@ fn framing() {
 
 #[test]
 fn tokens_at_the_edge() {
-    run("token.attack", 130);
+    run("token.attack", 290);
 }
 
 #[test]
 fn redirects_codes_and_pkce() {
-    run("redirect.attack", 1);
+    run("redirect.attack", 290);
 }
 
 #[test]
 fn client_authentication() {
-    run("client.attack", 1);
+    run("client.attack", 175);
 }
 
 #[test]
 fn refresh_revocation_and_sessions() {
-    run("refresh.attack", 1);
+    run("refresh.attack", 75);
 }
 
 #[test]
@@ -115,6 +115,37 @@ fn a_record_that_proves_nothing_is_refused() {
     ] {
         assert!(corpus::parse(&format!("{whole}{more}\n")).is_err(), "with `{more}`");
     }
+}
+
+#[test]
+fn a_story_that_cannot_be_told_is_refused() {
+    let story = |steps: &str| corpus::parse(&format!("name: a\nwhy: b\n{steps}"));
+    let whole = "step: redeem app code=x\nexpect: error invalid_grant\n";
+    let read = story(whole).expect("whole");
+    assert_eq!(read[0].tales[0][0].expect, [Expect::Error("invalid_grant".into())]);
+    for steps in [
+        "step: redeem app\n",
+        "step: steal app\nexpect: status 200\n",
+        "step: redeem\nexpect: status 200\n",
+        "step: redeem app code\nexpect: status 200\n",
+        "step: redeem app colour:red\nexpect: status 200\n",
+        "step: redeem app proof:forged\nexpect: status 200\n",
+        "step: parallel 1 redeem app\nexpect: status 200\n",
+        "step: parallel 1000 redeem app\nexpect: status 200\n",
+        "step: redeem app 'code=x\nexpect: status 200\n",
+        "step: wait 60000\nexpect: status 200\n",
+        "step: redeem app\nexpect: miracle\n",
+        "step: redeem app\nexpect: times many 200\n",
+        "step: redeem app ${each}\nexpect: status 200\n",
+        "step: redeem app\nexpect: status 200\neach: code=x\n",
+    ] {
+        assert!(story(steps).is_err(), "{steps}");
+    }
+    for more in ["upstream: silent\n", "request: GET /\n", "token: honest\n"] {
+        assert!(story(&format!("{whole}{more}")).is_err(), "with `{more}`");
+    }
+    let long = "step: wait 1\n".repeat(50);
+    assert!(story(&format!("{whole}{long}")).is_err(), "too long");
 }
 
 #[test]

@@ -23,5 +23,6 @@ mod token;
 mod gateway;
 mod limits;
 mod crash;
+mod admin;
 mod cli;
 mod config;

@@ -42,7 +42,9 @@ fn each_test_that_a_standard_names_is_there() {
             !names.is_empty() || named.trim() == "no test",
             "standards.md:{number}: the last column names a test, or says `no test`"
         );
-        gone.extend(names.iter().filter(|name| !there(name)).map(|name| format!("{number}: {name}")));
+        gone.extend(
+            names.iter().filter(|name| !there(name)).map(|name| format!("{number}: {name}")),
+        );
     }
     assert!(rows > 300, "the tables are gone: {rows} rows");
     assert!(gone.is_empty(), "standards.md names tests that are not there:\n{}", gone.join("\n"));
@@ -50,9 +52,10 @@ fn each_test_that_a_standard_names_is_there() {
 
 /// The rows of the tables, with their line numbers.
 fn rows_of(page: &str) -> impl Iterator<Item = (usize, &str)> {
-    let body = page.lines().enumerate().take_while(|(_, line)| {
-        !CLOSING.iter().any(|heading| line.starts_with(heading))
-    });
+    let body = page
+        .lines()
+        .enumerate()
+        .take_while(|(_, line)| !CLOSING.iter().any(|heading| line.starts_with(heading)));
     body.filter(|(_, line)| {
         line.starts_with('|') && !line.starts_with("|---") && !line.starts_with("| Section")
     })

@@ -1,6 +1,8 @@
 //! Every door, tried without a key. The doors are read where they are made (the house's table of
 //! pages, the access lines of the tests' config), so that a door without a row here fails.
 
+use serde_json::Value;
+
 use crate::support::browser::Browser;
 use crate::support::plan::{self, Plan};
 use crate::support::server::{Server, request};
@@ -13,25 +15,39 @@ enum Meets {
     Open,
     /// 401 with a challenge.
     Challenge,
+    /// 401 with a challenge of the issuer's own, which is no API with metadata.
+    Token,
     /// As if nothing were there.
     Nothing,
     /// A page that says no, with this status.
     Page(u16),
+    /// A page with a form that is bound to the browser.
+    Form,
     /// An OAuth error, with status and code.
     Oauth(u16, &'static str),
 }
 
-use Meets::{Challenge, Nothing, Oauth, Open, Page};
+use Meets::{Challenge, Form, Nothing, Oauth, Open, Page, Token};
 
 /// Method, path, and what is met: every page of the issuer.
 const ISSUER: &[(&str, &str, Meets)] = &[
     // Without parameters there is no client, and nobody is sent anywhere.
     ("GET", "/oauth/authorize", Page(400)),
+    ("POST", "/oauth/authorize", Page(400)),
     ("POST", "/login", Page(400)),
     ("POST", "/login/totp", Page(400)),
     ("POST", "/consent", Page(400)),
     ("POST", "/oauth/token", Oauth(401, "invalid_client")),
     ("POST", "/oauth/revoke", Oauth(401, "invalid_client")),
+    ("POST", "/oauth/par", Oauth(401, "invalid_client")),
+    ("POST", "/oauth/device", Oauth(401, "invalid_client")),
+    ("POST", "/oauth/introspect", Oauth(401, "invalid_client")),
+    ("GET", "/oauth/userinfo", Token),
+    ("POST", "/oauth/userinfo", Token),
+    ("GET", "/device", Form),
+    ("POST", "/device", Form),
+    ("GET", "/logout", Page(200)),
+    ("POST", "/logout", Page(200)),
     ("GET", "/oauth/jwks", Open),
     ("GET", "/.well-known/openid-configuration", Open),
     ("GET", "/.well-known/oauth-authorization-server", Open),
@@ -119,10 +135,75 @@ fn the_issuers_pages_without_a_key() {
         assert_eq!(answer.status, 405, "DELETE {path}");
         assert!(answer.field("allow").contains(method), "DELETE {path}: {}", answer.field("allow"));
     }
-    for path in
-        ["/", "/admin/v1/users", "/account", "/login/totp/", "/oauth", "/metrics", "/readyz"]
-    {
+    for path in [
+        "/",
+        "/admin/v1/users",
+        "/account",
+        "/login/totp/",
+        "/oauth",
+        "/oauth/register",
+        "/metrics",
+        "/readyz",
+    ] {
         assert_eq!(Browser::new(&server).get(path).status, 404, "{path}");
+    }
+}
+
+/// The endpoints that a document names: where each is, by the member that names it.
+fn advertised(document: &Value) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (name, value) in document.as_object().expect("an object") {
+        match value {
+            Value::String(url) if name.ends_with("_endpoint") || name.ends_with("_uri") => {
+                found.push((name.clone(), url.clone()));
+            }
+            Value::Object(_) => found.extend(advertised(value)),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn what_discovery_names_is_there() {
+    let server = Plan::default().people(1).start();
+    for document in ["openid-configuration", "oauth-authorization-server"] {
+        let document = Browser::new(&server).get(&format!("/.well-known/{document}")).json();
+        let named = advertised(&document);
+        assert!(named.len() >= 9, "{document}");
+        for (name, url) in named {
+            let (host, path) = url
+                .strip_prefix("https://")
+                .and_then(|rest| rest.split_once('/'))
+                .unwrap_or_else(|| panic!("{name}: {url}"));
+            let path = format!("/{path}");
+            let rows: Vec<_> = ISSUER.iter().filter(|row| row.1 == path).collect();
+            assert!(!rows.is_empty(), "{name}: `{path}` is no page of the issuer");
+            let (host, port) = host.split_once(':').expect("a port");
+            assert_eq!(port, server.ports.issuer.to_string(), "{name}");
+            for (method, path, _) in rows {
+                let mut wire = server.connect_as(server.ports.issuer, host).expect("connected");
+                let text = format!(
+                    "{method} {path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-length: 0\r\n\r\n"
+                );
+                wire.send(text.as_bytes()).expect("sent");
+                let status = wire.answer().expect("an answer").status;
+                assert!(!matches!(status, 404 | 405 | 421), "{name}: {method} {url}: {status}");
+            }
+        }
+        // And what is off is not named.
+        assert_eq!(document["registration_endpoint"], Value::Null);
+    }
+}
+
+#[test]
+fn what_answers_at_the_issuer_is_named_or_a_page() {
+    let server = Plan::default().people(1).start();
+    let document = Browser::new(&server).get("/.well-known/openid-configuration").json();
+    let named: Vec<String> = advertised(&document).into_iter().map(|(_, url)| url).collect();
+    for (_, path, _) in ISSUER.iter().filter(|row| row.1.starts_with("/oauth/")) {
+        let url = format!("{}{path}", server.issuer());
+        assert!(named.contains(&url), "`{path}` answers and no metadata names it");
     }
 }
 
@@ -229,14 +310,24 @@ fn meets_without_a_key(door: &str, meets: Meets, answer: &Answer) {
             assert!(!challenge.contains("error="), "{said}: {challenge}");
             assert_eq!(answer.field("content-type"), "application/problem+json", "{said}");
         }
+        Token => {
+            assert_eq!(answer.status, 401, "{said}");
+            let challenge = answer.field("www-authenticate");
+            // RFC 6750 §3.1: no error code where no credential was sent.
+            assert!(challenge.starts_with("Bearer"), "{said}: {challenge}");
+            assert!(!challenge.contains("error="), "{said}: {challenge}");
+        }
         Nothing => assert_eq!(answer.status, 404, "{said}"),
-        Page(status) => {
+        Form | Page(_) => {
+            let status = if let Page(status) = meets { status } else { 200 };
             assert_eq!(answer.status, status, "{said}");
             assert!(answer.field("content-type").starts_with("text/html"), "{said}");
             let policy = answer.field("content-security-policy");
             assert!(policy.contains("frame-ancestors 'none'"), "{said}: {policy}");
             assert!(!policy.contains("unsafe"), "{said}: {policy}");
-            assert!(answer.all("set-cookie").is_empty(), "{said}");
+            let cookies = answer.all("set-cookie");
+            let bound = cookies.iter().all(|cookie| cookie.starts_with("__Host-"));
+            assert!(cookies.is_empty() || (matches!(meets, Form) && bound), "{said}");
         }
         Oauth(status, code) => {
             assert_eq!(answer.status, status, "{said}");

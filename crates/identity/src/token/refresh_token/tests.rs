@@ -465,6 +465,24 @@ async fn a_bound_confidential_client_s_token_does_not_rotate() {
     assert_eq!(broke(&by_console(&world, "late", holder.shows(&world)).await), "RefreshIdle");
 }
 
+/// RFC 9449 §5: the refresh token that answers a proof is bound to its key, from then on.
+#[tokio::test]
+async fn a_key_first_shown_at_a_refresh_is_sticky_too() {
+    let (world, holder) = (with_grant(|_| {}).await, Holder::new());
+    let token = nth("one", 1);
+    let answer = ok(showing(&world, &refreshing(&token), holder.shows(&world)).await);
+    assert_eq!(answer.token_type, "DPoP");
+    // The predecessor in its grace, the successor, and another key: all too late.
+    for n in 1..=2 {
+        assert_eq!(broke(&refreshed(&world, &nth("one", n)).await), "BindingAbsent");
+    }
+    let token = nth("one", 2);
+    let thief = Holder::new();
+    let answered = showing(&world, &refreshing(&token), thief.shows(&world)).await;
+    assert_eq!(refused(&answered), ("invalid_grant", "BindingOther"));
+    ok(showing(&world, &refreshing(&token), holder.shows(&world)).await);
+}
+
 /// RFC 9449 §5: a confidential client's refresh token is bound by its authentication.
 #[tokio::test]
 async fn a_confidential_client_renews_its_key_and_never_goes_without() {

@@ -99,10 +99,15 @@ fn answer(shared: &Shared, set: &str, mut stream: TcpStream) -> std::io::Result<
         Mood::Keys => ("200 OK", "content-type: application/json\r\n", set.to_owned()),
         Mood::Broken => ("500 Unwell", "", String::new()),
         Mood::Huge => ("200 OK", "content-type: application/json\r\n", " ".repeat(8 << 20) + set),
-        Mood::Redirects => ("302 Found", "location: http://169.254.169.254/jwks\r\n", String::new()),
+        Mood::Redirects => {
+            ("302 Found", "location: http://169.254.169.254/jwks\r\n", String::new())
+        }
         Mood::Garbage => ("200 OK", "content-type: application/json\r\n", "{\"keys\":".to_owned()),
     };
     let length = body.len();
-    write!(stream, "HTTP/1.1 {status}\r\n{fields}content-length: {length}\r\nconnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\n{fields}content-length: {length}\r\nconnection: close\r\n\r\n"
+    )?;
     stream.write_all(body.as_bytes())
 }

@@ -30,7 +30,11 @@ pub(crate) fn holds(server: &Server, expect: &Expect, answer: Option<&Answer>) -
         Expect::Code => code_in(came).is_some(),
         Expect::NoCode => code_in(came).is_none(),
         Expect::Exit(code) => came.status == *code,
-        Expect::OtherKept(..) | Expect::Closes | Expect::Times(..) | Expect::Alike(_) | Expect::Fetches(_) => true,
+        Expect::OtherKept(..)
+        | Expect::Closes
+        | Expect::Times(..)
+        | Expect::Alike(_)
+        | Expect::Fetches(_) => true,
     }
 }
 
@@ -42,7 +46,10 @@ pub(crate) fn error_of(answer: &Answer) -> String {
 
 /// A parameter of a redirect.
 pub(crate) fn parameter(answer: &Answer, name: &str) -> Option<String> {
-    parameters(answer.field("location")).into_iter().find(|(known, _)| known == name).map(|(_, v)| v)
+    parameters(answer.field("location"))
+        .into_iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, v)| v)
 }
 
 /// The parameters of an address, decoded.
@@ -96,5 +103,7 @@ fn said(value: &Value) -> Option<String> {
 /// The claims of the access token in an answer; null where there is none.
 fn claims(answer: &Answer) -> Value {
     let token = answer.json()["access_token"].as_str().map(str::to_owned);
-    token.filter(|token| token.split('.').count() == 3).map_or(Value::Null, |token| claims_of(&token))
+    token
+        .filter(|token| token.split('.').count() == 3)
+        .map_or(Value::Null, |token| claims_of(&token))
 }

@@ -37,9 +37,7 @@ impl Server {
         let folder = tempfile::tempdir().expect("a folder");
         let ports = Ports::choose();
         let upstream = Upstream::start();
-        let begun = std::time::Instant::now();
         let seeds = seed::sow(folder.path(), &issuer(ports), plan.count());
-        println!("SEED {:?} {}", begun.elapsed(), plan.count());
         let foreign = Foreign::start();
         let config = plan.config(ports, upstream.port, foreign.port);
         std::fs::write(folder.path().join("portcullis.toml"), config).expect("a config");

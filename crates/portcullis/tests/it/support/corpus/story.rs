@@ -112,7 +112,7 @@ const SWITCHES: &[(&str, &[&str])] = &[
     // The certificate shown in TLS.
     ("certificate", &[]),
     // The origin that is talked to.
-    ("door", &["issuer", "mtls"]),
+    ("door", &["issuer", "mtls", "plain"]),
     // Of requests at once: the same bytes, or each made anew.
     ("copies", &["alike"]),
     // How far a login goes.

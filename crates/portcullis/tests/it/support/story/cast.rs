@@ -94,7 +94,8 @@ pub(crate) fn with_keys() -> impl Iterator<Item = &'static str> {
 
 /// Writes keys, certificates and the secret into a folder.
 pub(crate) fn dress(folder: &Path) {
-    let write = |name: String, text: &str| std::fs::write(folder.join(name), text).expect("written");
+    let write =
+        |name: String, text: &str| std::fs::write(folder.join(name), text).expect("written");
     for id in with_keys() {
         let key = SigningKey::generate(Algorithm::EdDsa).expect("a key");
         let set = JwkSet::new(vec![key.public()]).to_json().to_string();

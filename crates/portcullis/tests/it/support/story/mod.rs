@@ -30,8 +30,23 @@ const SHARED: usize = 1;
 
 /// What a story may do and still leave its person's sessions alone.
 const MILD: [&str; 17] = [
-    "code", "redeem", "refresh", "credentials", "exchange", "assert", "introspect", "revoke",
-    "userinfo", "call", "forge", "issuer", "restart", "wait", "keep", "push", "poll",
+    "code",
+    "redeem",
+    "refresh",
+    "credentials",
+    "exchange",
+    "assert",
+    "introspect",
+    "revoke",
+    "userinfo",
+    "call",
+    "forge",
+    "issuer",
+    "restart",
+    "wait",
+    "keep",
+    "push",
+    "poll",
 ];
 
 /// The people that stories have used up, and the browser in which the shared one is signed in: a

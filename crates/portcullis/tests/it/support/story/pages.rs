@@ -54,7 +54,8 @@ fn send(
     (line, mut fields, body): (&str, Vec<(String, String)>, String),
 ) -> Answer {
     let cookies = tale.cookies();
-    let pairs: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let pairs: Vec<String> =
+        cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
     if !pairs.is_empty() {
         fields.push(("cookie".into(), pairs.join("; ")));
     }

@@ -3,10 +3,10 @@
 
 use std::sync::Barrier;
 
+use super::super::browser;
 use super::super::corpus::story::{Change, How, Part, Step};
 use super::super::server::{Server, request};
-use super::super::wire::Answer;
-use super::super::browser;
+use super::super::wire::{Answer, Wire};
 use super::cast::{self, Client, Request};
 use super::tale::Tale;
 use super::tokens::{self, Proven};
@@ -19,6 +19,8 @@ pub(super) struct Outgoing {
     pub(super) name: String,
     pub(super) port: u16,
     pub(super) certificate: Option<String>,
+    /// Whether it goes to the plain port, with the authority that it would have behind TLS.
+    pub(super) clear: bool,
     /// Method and target.
     pub(super) line: String,
     pub(super) fields: Pairs,
@@ -89,7 +91,8 @@ pub(super) fn of_client(server: &Server, tale: &mut Tale, step: &Step) -> Outgoi
     let client = cast::client(&id);
     tale.client.clone_from(&id);
     let path = endpoint(verb);
-    let mut out = at_door(server, step, if client.auth == "certificate" { "mtls" } else { "issuer" });
+    let mut out =
+        at_door(server, step, if client.auth == "certificate" { "mtls" } else { "issuer" });
     out.line = format!("POST {path}");
     out.fields.push(("content-type".into(), "application/x-www-form-urlencoded".into()));
     let mut pairs = form(tale, verb, &client);
@@ -127,7 +130,8 @@ fn prove(
     };
     let method = step.switch("auth").unwrap_or(cast::client(id).auth);
     let basic = |id: &str| {
-        let plain = format!("{id}:{}", browser::encode(&[("", cast::SECRET)]).trim_start_matches('='));
+        let plain =
+            format!("{id}:{}", browser::encode(&[("", cast::SECRET)]).trim_start_matches('='));
         ("authorization".to_owned(), format!("Basic {}", base64(plain.as_bytes())))
     };
     match method {
@@ -189,6 +193,7 @@ pub(super) fn call(server: &Server, tale: &mut Tale, step: &Step) -> Outgoing {
     } else {
         let (name, path) = step.words[1].split_once('/').unwrap_or((&step.words[1], ""));
         (out.name, out.port) = (name.to_owned(), server.ports.api);
+        out.clear = step.switch("door") == Some("plain");
         out.line = format!("{} /{path}", step.words[0]);
         format!("/{path}")
     };
@@ -265,11 +270,7 @@ pub(super) fn encoded(pairs: &[(String, String)]) -> String {
 
 /// Sends a request on a connection of its own; 0 stands for no answer.
 pub(super) fn send(server: &Server, out: &Outgoing) -> Answer {
-    let door = (out.port, out.name.as_str());
-    let wire = server.connect_with(door, out.certificate.as_deref());
-    let Ok(mut wire) = wire else { return Answer::default() };
-    drop(wire.send(&bytes(out)));
-    wire.answer().unwrap_or_default()
+    connect(server, out).and_then(|wire| converse(wire, out)).unwrap_or_default()
 }
 
 /// Sends requests at once: each connection is open before the first byte is sent.
@@ -277,16 +278,27 @@ pub(super) fn send_at_once(server: &Server, outs: &[Outgoing]) -> Vec<Answer> {
     let gate = Barrier::new(outs.len());
     std::thread::scope(|scope| {
         let send = |out: &Outgoing| {
-            let door = (out.port, out.name.as_str());
-            let wire = server.connect_with(door, out.certificate.as_deref());
+            let wire = connect(server, out);
             gate.wait();
-            let Ok(mut wire) = wire else { return Answer::default() };
-            drop(wire.send(&bytes(out)));
-            wire.answer().unwrap_or_default()
+            wire.and_then(|wire| converse(wire, out)).unwrap_or_default()
         };
         let threads: Vec<_> = outs.iter().map(|out| scope.spawn(move || send(out))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     })
+}
+
+fn connect(server: &Server, out: &Outgoing) -> Option<Wire> {
+    if out.clear {
+        return Wire::plain(server.ports.plain).ok();
+    }
+    let door = (out.port, out.name.as_str());
+    server.connect_with(door, out.certificate.as_deref()).ok()
+}
+
+fn converse(mut wire: Wire, out: &Outgoing) -> Option<Answer> {
+    // A server that has heard enough closes while we still send.
+    drop(wire.send(&bytes(out)));
+    wire.answer()
 }
 
 fn bytes(out: &Outgoing) -> Vec<u8> {
@@ -305,4 +317,3 @@ fn base64(bytes: &[u8]) -> String {
     let padding = "=".repeat((4 - text.len() % 4) % 4);
     text.replace('-', "+").replace('_', "/") + &padding
 }
-

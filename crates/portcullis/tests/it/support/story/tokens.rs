@@ -42,7 +42,8 @@ pub(super) fn federated(server: &Server, step: &Step, subject: &str) -> String {
         "iat": now, "exp": now + 60, "jti": fresh(),
     });
     let key = signer(server, step, &server.foreign.key);
-    let header = json!({ "alg": "EdDSA", "typ": "JWT", "kid": server.foreign.key.kid().to_string() });
+    let header =
+        json!({ "alg": "EdDSA", "typ": "JWT", "kid": server.foreign.key.kid().to_string() });
     let header = changed(header, step.changes(Part::AssertionHeader));
     jws(&key, &header, &changed(claims, step.changes(Part::Assertion)))
 }
@@ -129,10 +130,7 @@ pub(super) fn forged(server: &Server, tale: &Tale, step: &Step) -> String {
 /// The thumbprint of a key (RFC 7638 §3).
 pub(super) fn thumbprint(key: &SigningKey) -> String {
     let jwk = key.public().to_json();
-    let text = format!(
-        "{{\"crv\":{},\"kty\":{},\"x\":{}}}",
-        jwk["crv"], jwk["kty"], jwk["x"]
-    );
+    let text = format!("{{\"crv\":{},\"kty\":{},\"x\":{}}}", jwk["crv"], jwk["kty"], jwk["x"]);
     Challenge::of(&text).as_str().to_owned()
 }
 
@@ -164,7 +162,8 @@ fn changed<'c>(mut honest: Value, changes: impl Iterator<Item = &'c Change>) -> 
                 members.insert(change.name.clone(), value);
             }
             How::Again(text) => {
-                let value: Value = serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into());
+                let value: Value =
+                    serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into());
                 twice.push_str(&format!(",{}:{value}", Value::from(change.name.as_str())));
             }
             How::Missing => drop(members.remove(&change.name)),
