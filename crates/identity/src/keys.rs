@@ -11,7 +11,6 @@ use portcullis_store::keys::{KeyRecord, KeyState, KeyUse};
 use crate::desk::Desk;
 pub use crate::keyring::change::Keeping;
 use crate::keyring::{change, schedule};
-use crate::login::Identity;
 use crate::parts::StartFault;
 
 /// A signing key, as it is listed.
@@ -182,54 +181,14 @@ pub async fn kill(keeping: &Keeping<'_>, kid: &str) -> Result<Killed, KeyFault> 
     change::kill(keeping, kid).await
 }
 
-impl Identity {
-    /// All keys that are not gone, by use and age.
-    ///
-    /// # Errors
-    /// As [`list`].
-    pub async fn signing_keys(&self) -> Result<Vec<ListedKey>, KeyFault> {
-        let desk = self.desk();
-        list(&keeping(&desk)).await
-    }
-
-    /// Promotes the next key of one use, or of all, and swaps it in. The gateway needs a new
-    /// snapshot afterwards.
-    ///
-    /// # Errors
-    /// As [`rotate`].
-    pub async fn rotate_signing_keys(
-        &self,
-        usage: Option<KeyUse>,
-        haste: Haste,
-    ) -> Result<Vec<Rotated>, KeyFault> {
-        let desk = self.desk();
-        let rotated = rotate(&keeping(&desk), usage, haste).await?;
-        desk.shared.keyring.refresh(&desk.shared.store, &desk.shared.sealer).await?;
-        Ok(rotated)
-    }
-
-    /// Kills a key; its successor signs at once, published for a day or not. Its revocation is in
-    /// force at the gateway, and it has left this keyring, before this returns. The gateway's
-    /// snapshot must be made anew before the operator is told: a thief of the key writes any `rev`
-    /// into a token, and only a set without the key refuses that.
-    ///
-    /// # Errors
-    /// As [`kill`].
-    pub async fn kill_signing_key(&self, kid: &str) -> Result<Killed, KeyFault> {
-        let desk = self.desk();
-        let killed = kill(&keeping(&desk), kid).await?;
-        desk.shared.keyring.refresh(&desk.shared.store, &desk.shared.sealer).await?;
-        Ok(killed)
-    }
-}
-
 /// Does what is due, and takes what another node did.
 pub(crate) async fn tend(desk: &Desk) -> Result<(), KeyFault> {
     change::tend(&keeping(desk)).await?;
     desk.shared.keyring.refresh(&desk.shared.store, &desk.shared.sealer).await
 }
 
-fn keeping(desk: &Desk) -> Keeping<'_> {
+/// What changing the keys of a running server needs.
+pub(crate) fn keeping(desk: &Desk) -> Keeping<'_> {
     let shared = &*desk.shared;
     let (store, sealer, entropy) = (&shared.store, &*shared.sealer, &*shared.entropy);
     Keeping { store, sealer, entropy, now: desk.now, life: desk.settings.key_life }

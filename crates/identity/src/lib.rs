@@ -3,6 +3,7 @@
 //! Knows no HTTP framework, no Cedar, no gateway: its rules are tested by calling functions. The
 //! binary's `house/` turns requests into these calls and the outcomes into pages.
 
+pub mod server;
 pub mod settings;
 pub mod outcome;
 mod desk;

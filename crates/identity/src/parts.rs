@@ -21,7 +21,7 @@ use crate::keyring::Keyring;
 use crate::login::argon::PasswordPool;
 use crate::settings::Settings;
 
-/// The arguments of [`crate::login::Identity::start`].
+/// The arguments of [`crate::server::Identity::start`].
 pub struct Parts {
     /// What is remembered.
     pub store: Store,

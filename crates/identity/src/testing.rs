@@ -31,7 +31,7 @@ use portcullis_core::web::{Address, Parameters, Redirect, form_encode};
 use portcullis_store::database::{Store, StoreFault, Tx};
 
 use crate::account::{AddedUser, Making, NewUser, SecondFactorWish, add_user};
-use crate::login::Identity;
+use crate::server::Identity;
 use crate::outcome::{Answered, Outcome, Presented, Show};
 use crate::parts::Parts;
 use crate::settings::{ApiTarget, KEY_LIFE, Require, Settings, Throttles, TokenFormat};

@@ -15,7 +15,7 @@ use crate::outcome::Presented;
 use crate::subject;
 
 /// The first step.
-pub(super) async fn step(
+pub(crate) async fn step(
     desk: &Desk,
     query: &Parameters,
     presented: &Presented,

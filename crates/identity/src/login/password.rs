@@ -36,7 +36,7 @@ struct Account {
 }
 
 /// `POST /login`.
-pub(super) async fn step(
+pub(crate) async fn step(
     desk: &Desk,
     form: &Parameters,
     presented: &Presented,

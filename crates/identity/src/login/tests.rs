@@ -564,6 +564,6 @@ async fn ring_empty() {
         foreign: std::sync::Arc::new(Nobody),
         revoked: world.revoked.clone(),
     };
-    let refused = super::Identity::start(parts).await;
+    let refused = crate::server::Identity::start(parts).await;
     assert!(matches!(refused, Err(crate::parts::StartFault::RingEmpty)));
 }

@@ -18,7 +18,7 @@ use portcullis_core::id::{self, Id};
 use portcullis_core::jose::claims::Attribute;
 use portcullis_core::seal::Sealer;
 use portcullis_core::time::Timestamp;
-use portcullis_identity::login::Identity;
+use portcullis_identity::server::Identity;
 use portcullis_identity::account::{self, Making, NewUser, SecondFactorWish};
 use portcullis_policy::access::AttributeType;
 use portcullis_store::clients::StoredClient;

@@ -14,7 +14,7 @@ use portcullis_core::time::Timestamp;
 use portcullis_core::web::{Address, Origin, Parameters};
 use portcullis_gateway::house::{Answering, House, HouseAnswer, HouseLine, HouseRequest, Reads};
 use portcullis_gateway::snapshot::HouseTable;
-use portcullis_identity::login::Identity;
+use portcullis_identity::server::Identity;
 use portcullis_store::database::{Store, StoreFault};
 
 /// The house as the gateway sees it. Work runs on the control runtime, never on the gateway's

@@ -14,7 +14,7 @@ use portcullis_core::secret::Secret;
 use portcullis_core::time::{FrozenClock, Timestamp};
 use portcullis_core::web::{Address, Origin, Redirect};
 use portcullis_gateway::house::{HouseAnswer, HouseRequest};
-use portcullis_identity::login::Identity;
+use portcullis_identity::server::Identity;
 use portcullis_identity::outcome::{
     ConsentPage, DeviceCodePage, FormPostPage, LogoutPage, CookieChange, Notice, Outcome, PasswordPage, Show,
 };

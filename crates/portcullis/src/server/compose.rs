@@ -18,7 +18,7 @@ use portcullis_gateway::api_keys::{ApiKeys, LiveKey};
 use portcullis_gateway::snapshot::{ApiRoute, HouseTable, Reasons, Snapshot, Upstream};
 use portcullis_gateway::tls::clients::ClientCa;
 use portcullis_gateway::tls::{self, Certified};
-use portcullis_identity::login::Identity;
+use portcullis_identity::server::Identity;
 use portcullis_identity::settings::{ApiTarget, SelfRegistration, Settings, Throttles};
 use portcullis_policy::compile::Rules;
 use portcullis_store::api_keys::ApiKeyRecord;

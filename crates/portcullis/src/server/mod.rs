@@ -34,7 +34,7 @@ use portcullis_gateway::record::Figures;
 use portcullis_gateway::snapshot::Reasons;
 use portcullis_gateway::tls::{self, Certificates, Sound};
 use portcullis_gateway::{listen, snapshot::Snapshot};
-use portcullis_identity::login::Identity;
+use portcullis_identity::server::Identity;
 use portcullis_identity::parts::Parts;
 use portcullis_identity::settings::Settings;
 use portcullis_store::database::{Store, StoreFault};

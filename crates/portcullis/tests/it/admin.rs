@@ -134,7 +134,10 @@ fn a_killed_key_takes_everything_along_that_it_signed() {
     let answer = server.log_in_for(&server.people[0], &errand);
     let (token, refresh) = (access_token(&answer), answer.json()["refresh_token"].clone());
     let killed = kid_of(&token);
-    said(&server, &["signing-key", "kill", &killed]);
+    // A key id may begin with `-`.
+    let command = ["signing-key", "kill", "--json", "--", &killed];
+    let command = server.cli_with(&command);
+    assert!(command.status.success(), "{}", String::from_utf8_lossy(&command.stderr));
     let line = "GET /v1/accounts/acc-0";
     assert_eq!(server.ask_as(line, &token).status, 401, "dead before the command returned");
     assert!(!published(&server).contains(&killed));
@@ -154,6 +157,6 @@ fn a_killed_key_takes_everything_along_that_it_signed() {
     server.run();
     assert_eq!(server.ask_as(line, &token).status, 401);
     assert_eq!(server.ask_as(line, &renewed).status, 200);
-    let again = server.cli(&["signing-key", "kill", &killed]);
+    let again = server.cli_with(&["signing-key", "kill", "--", &killed]);
     assert_eq!(again.status.code(), Some(1), "{}", String::from_utf8_lossy(&again.stdout));
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::support::frames;
 use crate::support::plan::Plan;
 use crate::support::server::{Server, request};
+use crate::support::story;
 use crate::support::upstream::BIG;
 use crate::support::wire::Answer;
 use crate::support::{still, wait_for};
@@ -274,8 +275,8 @@ fn a_bad_file_changes_nothing_and_says_why() {
 
 #[test]
 fn a_reload_that_takes_a_scope_away_ends_the_tokens_that_carry_it() {
-    let server = Plan::default().people(1).start();
-    let token = server.fetch("ledger");
+    let mut server = Plan::default().people(1).start();
+    let token = story::bearer(&mut server, "ledger");
     assert_eq!(server.ask_as("POST /v1/settlements", &token).status, 200);
     let config = std::fs::read_to_string(server.config_path()).expect("a config");
     // The two services swap what they may.

@@ -11,6 +11,7 @@ use crate::support::browser::{Browser, Errand, REDIRECT, access_token, claims_of
 use crate::support::plan::Plan;
 use crate::support::seed::Wall;
 use crate::support::server::Server;
+use crate::support::story;
 use crate::support::wire::Answer;
 
 type Form = Vec<(String, String)>;
@@ -144,8 +145,8 @@ fn a_disabled_user_is_out_on_the_next_request() {
 
 #[test]
 fn a_service_gets_what_it_is_registered_for() {
-    let server = Plan::default().people(1).start();
-    let token = server.fetch("ledger");
+    let mut server = Plan::default().people(1).start();
+    let token = story::bearer(&mut server, "ledger");
     let claims = claims_of(&token);
     assert_eq!((&claims["kind"], &claims["sub"]), (&"service".into(), &"ledger".into()));
     assert_eq!(server.ask_as("POST /v1/settlements", &token).status, 200);
@@ -154,6 +155,10 @@ fn a_service_gets_what_it_is_registered_for() {
     let challenge = short.field("www-authenticate").to_owned();
     assert!(challenge.contains("error=\"insufficient_scope\""), "{challenge}");
     assert!(challenge.contains("scope=\"settlements:read\""), "{challenge}");
+    // What `token fetch` prints is bound, so that a log that shows it opens nothing.
+    let bound = server.fetch("ledger");
+    assert!(claims_of(&bound)["cnf"]["jkt"].is_string(), "{}", claims_of(&bound));
+    assert_eq!(server.ask_as("POST /v1/settlements", &bound).status, 401);
     // A person's token is no service's.
     assert_eq!(server.ask_as("GET /v1/accounts/acc-0", &token).status, 403);
 }

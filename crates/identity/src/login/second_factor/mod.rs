@@ -60,7 +60,7 @@ struct Typed {
 }
 
 /// `POST /login/totp`.
-pub(super) async fn step(
+pub(crate) async fn step(
     desk: &Desk,
     form: &Parameters,
     presented: &Presented,

@@ -298,7 +298,7 @@ fn tale(lines: &[(&str, String)], each: &str) -> Result<Vec<Step>, String> {
         let text = text.replace("${each}", each);
         match steps.last_mut() {
             Some(step) if *key == "expect" => step.expect.push(expectation(&text)?),
-            _ => steps.push(story::step(&text)?),
+            _ => steps.push(story::read(&text)?),
         }
     }
     story::whole(&steps)?;

@@ -118,6 +118,14 @@ impl Server {
         command.output().expect("the binary runs")
     }
 
+    /// The same for words behind a `--`.
+    pub(crate) fn cli_with(&self, words: &[&str]) -> Output {
+        let (noun, rest) = words.split_at(2);
+        let mut command = Command::new(binary());
+        command.args(noun).arg("-c").arg(self.config_path()).args(rest).stdin(Stdio::null());
+        command.output().expect("the binary runs")
+    }
+
     /// Whether nobody called the address that must stay silent.
     pub(crate) fn stayed_silent(&self) -> bool {
         self.silent.accept().is_err()

@@ -123,7 +123,7 @@ const SWITCHES: &[(&str, &[&str])] = &[
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn step(value: &str) -> Result<Step, String> {
+pub(crate) fn read(value: &str) -> Result<Step, String> {
     let mut words = words(value)?;
     let mut step = Step { at_once: 1, ..Step::default() };
     if words.first().is_some_and(|word| word == "parallel") {

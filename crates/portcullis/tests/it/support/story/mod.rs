@@ -16,10 +16,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::corpus::story::Step;
-use super::corpus::{Attack, Expect};
-use super::judge;
+use super::corpus::{self, Attack, Expect};
 use super::server::Server;
 use super::wire::Answer;
+use super::{browser, judge};
 
 use self::tale::Tale;
 
@@ -106,6 +106,13 @@ pub(crate) fn tell(server: &mut Server, attack: &Attack, troupe: &mut Troupe) ->
         faults.extend(sing(server).map(|fault| format!("{} [{each}]: {fault}", attack.name)));
     }
     faults
+}
+
+/// A service's bearer token: for those that a waiver lets have one.
+pub(crate) fn bearer(server: &mut Server, service: &str) -> String {
+    let step = corpus::story::read(&format!("credentials {service}")).expect("a step");
+    let answers = acts::act(server, &mut Tale::new([SHARED, SHARED]), &step);
+    browser::access_token(&answers[0])
 }
 
 /// One step; what is wrong with its outcome.
