@@ -89,6 +89,8 @@ pub(crate) enum Expect {
     Times(usize, u16),
     /// Of requests at once, all that succeeded have the same member.
     Alike(String),
+    /// Of requests at once, no two that succeeded have different members; perhaps none did.
+    NoFork(String),
     /// A command ended with this exit code.
     Exit(u16),
     /// The other issuer was asked for its keys so many times, or fewer, since the last step.
@@ -214,6 +216,7 @@ fn expectation(value: &str) -> Result<Expect, String> {
             Expect::Times(number(times)?, number(status)?)
         }
         "alike" => Expect::Alike(rest.to_owned()),
+        "no-fork" => Expect::NoFork(rest.to_owned()),
         "exit" => Expect::Exit(number(rest)?),
         "fetches" => Expect::Fetches(number(rest)?),
         _ => return Err(format!("`{word}` cannot be expected")),

@@ -31,6 +31,7 @@ pub(crate) fn holds(server: &Server, expect: &Expect, answer: Option<&Answer>) -
         Expect::NoCode => code_in(came).is_none(),
         Expect::Exit(code) => came.status == *code,
         Expect::OtherKept(..)
+        | Expect::NoFork(_)
         | Expect::Closes
         | Expect::Times(..)
         | Expect::Alike(_)

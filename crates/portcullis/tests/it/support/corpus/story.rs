@@ -68,7 +68,7 @@ pub(crate) enum How {
     Missing,
 }
 
-/// Verb, the fewest and the most words that it needs, and whether it speaks for a client.
+/// Verb, and the fewest and the most words that it needs.
 const VERBS: &[(&str, usize, usize)] = &[
     ("code", 2, 2),
     ("push", 1, 1),
@@ -77,6 +77,7 @@ const VERBS: &[(&str, usize, usize)] = &[
     ("consent", 1, 1),
     ("visit", 1, 1),
     ("submit", 0, 0),
+    ("post", 1, 1),
     ("browser", 1, 1),
     ("redeem", 1, 1),
     ("refresh", 1, 1),
@@ -104,6 +105,7 @@ const SWITCHES: &[(&str, &[&str])] = &[
     ("auth", &["none", "assertion", "certificate", "secret", "federated", "again", "basic"]),
     // Whose key signs the assertion, the object or the forged token.
     ("key", &[]),
+    ("object-key", &[]),
     // The DPoP proof: the client's own key, another one, the same proof again, none, one with the
     // private key in it, two of them.
     ("proof", &["own", "other", "again", "none", "private", "doubled"]),
@@ -115,6 +117,8 @@ const SWITCHES: &[(&str, &[&str])] = &[
     ("door", &["issuer", "mtls", "plain"]),
     // Of requests at once: the same bytes, or each made anew.
     ("copies", &["alike"]),
+    // The server is killed while they are under way, and started again.
+    ("restart", &["amid"]),
     // How far a login goes.
     ("until", &["password", "second-factor"]),
 ];

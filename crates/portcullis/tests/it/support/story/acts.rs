@@ -11,6 +11,9 @@ use super::requests::{self, Outgoing};
 use super::tale::Tale;
 use super::{pages, tokens};
 
+/// How long requests are under way before the server is killed.
+const AMID: Duration = Duration::from_millis(15);
+
 /// Does what a step says; the answers to it.
 pub(super) fn act(server: &mut Server, tale: &mut Tale, step: &Step) -> Vec<Answer> {
     let answers = match step.verb.as_str() {
@@ -23,6 +26,12 @@ pub(super) fn act(server: &mut Server, tale: &mut Tale, step: &Step) -> Vec<Answ
         "edit" => vec![edit(server, step)],
         _ => act_on(server, tale, step),
     };
+    if step.switch("restart").is_some() {
+        // It was killed while they were under way.
+        server.kill();
+        server.run();
+        tale.nonce = None;
+    }
     for answer in answers.iter().rev() {
         tale.learn(answer);
     }
@@ -42,9 +51,10 @@ fn act_on(server: &Server, tale: &mut Tale, step: &Step) -> Vec<Answer> {
             let until = step.switch("until").unwrap_or("consent");
             vec![pages::log_in(server, tale, word(0), until)]
         }
-        "consent" => vec![pages::submit(server, tale, &[("decision", word(0))])],
+        "consent" => vec![pages::submit(server, tale, &[("decision".into(), word(0).into())])],
         "visit" => vec![pages::visit(server, tale, word(0))],
-        "submit" => vec![submit(server, tale, step)],
+        "submit" => vec![pages::submit(server, tale, &typed(step))],
+        "post" => vec![pages::post(server, tale, word(0), &typed(step))],
         "browser" => {
             tale.browser = word(0).to_owned();
             Vec::new()
@@ -87,7 +97,11 @@ fn code(server: &Server, tale: &mut Tale, step: &Step) -> Answer {
     let target = requests::authorize(tale, if direct { step } else { &plain });
     pages::visit(server, tale, &target);
     let page = pages::log_in(server, tale, &step.words[1], "consent");
-    if page.status == 303 { page } else { pages::submit(server, tale, &[("decision", "allow")]) }
+    if page.status == 303 {
+        page
+    } else {
+        pages::submit(server, tale, &[("decision".into(), "allow".into())])
+    }
 }
 
 fn authorize(server: &Server, tale: &mut Tale, step: &Step) -> Answer {
@@ -98,15 +112,14 @@ fn authorize(server: &Server, tale: &mut Tale, step: &Step) -> Answer {
     pages::visit(server, tale, &target)
 }
 
-fn submit(server: &Server, tale: &mut Tale, step: &Step) -> Answer {
-    let typed: Vec<(&str, &str)> = step
-        .changes(Part::Parameter)
+/// What a step types into a form.
+fn typed(step: &Step) -> Vec<(String, String)> {
+    step.changes(Part::Parameter)
         .filter_map(|change| match &change.how {
-            How::Says(text) | How::Again(text) => Some((change.name.as_str(), text.as_str())),
+            How::Says(text) | How::Again(text) => Some((change.name.clone(), text.clone())),
             How::Missing => None,
         })
-        .collect();
-    pages::submit(server, tale, &typed)
+        .collect()
 }
 
 /// The request of a step as it is now.
@@ -133,7 +146,13 @@ fn to_endpoint(server: &Server, tale: &mut Tale, step: &Step) -> Vec<Answer> {
     let outs: Vec<Outgoing> = (0..step.at_once)
         .map(|_| if alike { first.clone() } else { made(server, tale, step) })
         .collect();
-    requests::send_at_once(server, &outs)
+    let amid = || {
+        if step.switch("restart").is_some() {
+            std::thread::sleep(AMID);
+            server.signal("KILL");
+        }
+    };
+    requests::send_at_once(server, &outs, &amid)
 }
 
 fn once(server: &Server, tale: &mut Tale, step: &Step) -> Answer {

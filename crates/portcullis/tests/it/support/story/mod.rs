@@ -126,7 +126,8 @@ fn perform(server: &mut Server, tale: &mut Tale, step: &Step) -> String {
             Expect::Times(times, status) => {
                 answers.iter().filter(|answer| answer.status == *status).count() == *times
             }
-            Expect::Alike(name) => alike(&answers, name),
+            Expect::Alike(name) => matches!(&members(&answers, name)[..], [one] if one != "null"),
+            Expect::NoFork(name) => members(&answers, name).len() <= 1,
             Expect::OtherKept(one, other) => {
                 let (one, other) = (tale.kept(one), tale.kept(other));
                 one != other && !one.is_empty() && !other.is_empty()
@@ -143,14 +144,16 @@ fn perform(server: &mut Server, tale: &mut Tale, step: &Step) -> String {
     }
     if !said.is_empty() {
         for answer in answers.iter().take(3) {
-            let _ = write!(said, "came {}", described(server, answer));
+            let _ = write!(said, "came {}", described(server, &step, answer));
         }
     }
     said
 }
 
-fn described(server: &Server, answer: &Answer) -> String {
+fn described(server: &Server, step: &Step, answer: &Answer) -> String {
     let recorded = !answer.field("request-id").is_empty();
+    // Whoever is killed takes the last records along.
+    let recorded = recorded && step.switch("restart").is_none();
     let reason = if recorded { server.record(answer)["reason"].to_string() } else { String::new() };
     let mut text = answer.text();
     for mark in ["<main", "role=\"alert\""] {
@@ -165,14 +168,14 @@ fn described(server: &Server, answer: &Answer) -> String {
     format!("{} {reason} {} {text}; ", answer.status, answer.field("location"))
 }
 
-/// Whether all that succeeded have the same member.
-fn alike(answers: &[Answer], name: &str) -> bool {
+/// The different members of a name among the answers that succeeded.
+fn members(answers: &[Answer], name: &str) -> Vec<String> {
     let good = answers.iter().filter(|answer| answer.status == 200);
     let mut members: Vec<String> =
         good.map(|answer| judge::member(&answer.json(), name).to_string()).collect();
     members.sort();
     members.dedup();
-    members.len() == 1 && members[0] != "null"
+    members
 }
 
 /// What an honest step comes to.
@@ -180,7 +183,7 @@ fn succeeded(step: &Step, answer: &Answer) -> bool {
     match step.verb.as_str() {
         "code" => judge::parameter(answer, "code").is_some(),
         "consent" => answer.status == 303 && judge::error_of(answer).is_empty(),
-        "authorize" | "login" | "visit" | "submit" => {
+        "authorize" | "login" | "visit" | "submit" | "post" => {
             matches!(answer.status, 200 | 303) && judge::error_of(answer).is_empty()
         }
         "push" => answer.status == 201,

@@ -23,13 +23,13 @@ pub(super) fn visit(server: &Server, tale: &mut Tale, target: &str) -> Answer {
 }
 
 /// The form of the open page, with what is typed.
-pub(super) fn submit(server: &Server, tale: &mut Tale, typed: &[(&str, &str)]) -> Answer {
+pub(super) fn submit(server: &Server, tale: &mut Tale, typed: &[(String, String)]) -> Answer {
     let form = form_of(&tale.page.text());
     let action = if form.action.is_empty() { tale.place.clone() } else { form.action };
     let mut pairs = form.filled;
     for (name, value) in typed {
         pairs.retain(|(known, _)| known != name);
-        pairs.push(((*name).to_owned(), (*value).to_owned()));
+        pairs.push((name.clone(), value.clone()));
     }
     post(server, tale, &action, &pairs)
 }
@@ -88,13 +88,14 @@ pub(super) fn log_in(server: &Server, tale: &mut Tale, name: &str, until: &str) 
             if until == "password" {
                 break;
             }
-            submit(server, tale, &[("login", &person.login), ("password", &person.password)]);
+            let login = ("login".to_owned(), person.login.clone());
+            submit(server, tale, &[login, ("password".into(), person.password.clone())]);
         } else if text.contains("name=\"code\"") {
             if until == "second-factor" {
                 break;
             }
             let code = person.code();
-            submit(server, tale, &[("code", &code)]);
+            submit(server, tale, &[("code".into(), code)]);
         } else {
             break;
         }

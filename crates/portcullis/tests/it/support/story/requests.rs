@@ -273,9 +273,14 @@ pub(super) fn send(server: &Server, out: &Outgoing) -> Answer {
     connect(server, out).and_then(|wire| converse(wire, out)).unwrap_or_default()
 }
 
-/// Sends requests at once: each connection is open before the first byte is sent.
-pub(super) fn send_at_once(server: &Server, outs: &[Outgoing]) -> Vec<Answer> {
-    let gate = Barrier::new(outs.len());
+/// Sends requests at once: each connection is open before the first byte is sent. What shall happen
+/// while they are under way is done meanwhile.
+pub(super) fn send_at_once(
+    server: &Server,
+    outs: &[Outgoing],
+    meanwhile: &dyn Fn(),
+) -> Vec<Answer> {
+    let gate = Barrier::new(outs.len() + 1);
     std::thread::scope(|scope| {
         let send = |out: &Outgoing| {
             let wire = connect(server, out);
@@ -283,6 +288,8 @@ pub(super) fn send_at_once(server: &Server, outs: &[Outgoing]) -> Vec<Answer> {
             wire.and_then(|wire| converse(wire, out)).unwrap_or_default()
         };
         let threads: Vec<_> = outs.iter().map(|out| scope.spawn(move || send(out))).collect();
+        gate.wait();
+        meanwhile();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     })
 }

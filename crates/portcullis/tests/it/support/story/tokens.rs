@@ -88,7 +88,7 @@ pub(super) fn object(
     for (name, value) in parameters {
         claims[name] = value.as_str().into();
     }
-    let key = key_of(server, step.switch("key").unwrap_or(client));
+    let key = key_of(server, step.switch("object-key").unwrap_or(client));
     let header =
         json!({ "alg": "EdDSA", "typ": "oauth-authz-req+jwt", "kid": key.kid().to_string() });
     let header = changed(header, step.changes(Part::ObjectHeader));
