@@ -3,7 +3,7 @@
 //! Asked on first use, on widening, and always for clients that cannot prove who they are. The
 //! grant itself is made when the code is redeemed; what is kept here is that the user agreed.
 
-use portcullis_core::client::{ClientRecord, ClientType, Registered};
+use portcullis_core::client::{ClientRecord, Registered};
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::claims::FactorTimes;
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
@@ -66,7 +66,7 @@ pub(crate) struct Terms {
     pub(crate) dpop_jkt: Option<String>,
     /// `authorization_details` that were agreed to (RFC 9396).
     pub(crate) details: Vec<serde_json::Value>,
-    /// Whether the grant outlives the session: `offline_access`, or a native client.
+    /// Whether the grant outlives the session: `offline_access`.
     pub(crate) offline: bool,
     /// What the client's document said, when it is one ([`documents::digest`]).
     pub(crate) document: Option<String>,
@@ -256,7 +256,7 @@ fn terms(checked: &Checked, challenge: &Challenge, session: &SessionRecord) -> T
         dpop_jkt: request.and_then(|request| request.dpop_jkt.clone()),
         details: checked.details().to_vec(),
         // OpenID Connect Core §11; `4-identity`: a native app's grant lives by its own clock.
-        offline: checked.scopes().contains(OFFLINE) || client.kind == ClientType::Native,
+        offline: checked.scopes().contains(OFFLINE),
         document: documents::digest(client),
     }
 }

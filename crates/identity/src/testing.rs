@@ -31,9 +31,9 @@ use portcullis_core::web::{Address, Parameters, Redirect, form_encode};
 use portcullis_store::database::{Store, StoreFault, Tx};
 
 use crate::account::{AddedUser, Making, NewUser, SecondFactorWish, add_user};
-use crate::server::Identity;
 use crate::outcome::{Answered, Outcome, Presented, Show};
 use crate::parts::Parts;
+use crate::server::Identity;
 use crate::settings::{ApiTarget, KEY_LIFE, Require, Settings, Throttles, TokenFormat};
 
 pub(crate) const KEY: u8 = 7;

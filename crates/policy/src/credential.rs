@@ -206,7 +206,8 @@ mod tests {
         }
     }
 
-    fn bound(dpop: bool, mtls: bool) -> Circumstances {
+    fn bound(by: Option<Bound>) -> Circumstances {
+        let (dpop, mtls) = (by == Some(Bound::Dpop), by == Some(Bound::Mtls));
         Circumstances { dpop, mtls, ..circumstances("") }
     }
 
@@ -224,9 +225,9 @@ mod tests {
             ("mtls or dpop", "allow", "allow", Bound::Either),
         ] {
             let rules = rules(&format!("'GET /a' = {{ allow = 'user', bound = '{words}' }}"));
-            assert_eq!(asked(&rules, &user("a1"), &bound(false, false)), "TokenUnbound", "{words}");
-            assert_eq!(asked(&rules, &user("a1"), &bound(true, false)), dpop, "{words}");
-            assert_eq!(asked(&rules, &user("a1"), &bound(false, true)), mtls, "{words}");
+            assert_eq!(asked(&rules, &user("a1"), &bound(None)), "TokenUnbound", "{words}");
+            assert_eq!(asked(&rules, &user("a1"), &bound(Some(Bound::Dpop))), dpop, "{words}");
+            assert_eq!(asked(&rules, &user("a1"), &bound(Some(Bound::Mtls))), mtls, "{words}");
             let operation = rules.operation(id(&rules, "/v1/a")).unwrap();
             assert_eq!(operation.bound, Some(both));
             assert_eq!(operation.asks_certificate, both.takes_mtls());
@@ -262,7 +263,7 @@ mod tests {
             "'GET /a' = [{ allow = 'user', bound = 'dpop' }, { allow = 'service', via = 'service:mailer' }]",
         );
         let delegated = through(&["mailer"]);
-        assert_eq!(asked(&rules, &user("a1"), &bound(false, false)), "TokenUnbound");
+        assert_eq!(asked(&rules, &user("a1"), &bound(None)), "TokenUnbound");
         assert_eq!(asked(&rules, &user("a1"), &delegated), "TokenUnbound");
         assert_eq!(asked(&rules, &service("ledger"), &delegated), "allow");
         let operation = rules.operation(id(&rules, "/v1/a")).unwrap();
@@ -280,8 +281,8 @@ mod tests {
         }
         let rules = rules("'GET /a' = { allow = 'user', when = 'context.dpop' }");
         assert!(!rules.pure_line(id(&rules, "/v1/a")));
-        assert_eq!(asked(&rules, &user("a1"), &bound(true, false)), "allow");
-        assert_eq!(asked(&rules, &user("a1"), &bound(false, true)), "ConditionFalse");
+        assert_eq!(asked(&rules, &user("a1"), &bound(Some(Bound::Dpop))), "allow");
+        assert_eq!(asked(&rules, &user("a1"), &bound(Some(Bound::Mtls))), "ConditionFalse");
     }
 
     #[test]

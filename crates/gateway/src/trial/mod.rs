@@ -234,7 +234,8 @@ fn placed<T>(value: T) -> Placed<T> {
 }
 
 /// The table of the trials.
-fn rules(limits: &[(&str, &str)]) -> Rules {
+/// The lines of the tests' API.
+fn lines() -> Vec<LineDraft> {
     let line = |line: usize, key: &str, edit: &dyn Fn(&mut AlternativeDraft)| {
         let mut table = AlternativeDraft::new(place());
         edit(&mut table);
@@ -244,7 +245,7 @@ fn rules(limits: &[(&str, &str)]) -> Rules {
     let scope = |table: &mut AlternativeDraft, scope: &str| {
         table.scope = Some(ScopeDraft::All(placed(scope.into())));
     };
-    let lines = vec![
+    vec![
         line(1, "GET /rates", &|t| allow(t, "anyone")),
         line(2, "GET /accounts/{account}", &|t| {
             allow(t, "user");
@@ -293,12 +294,15 @@ fn rules(limits: &[(&str, &str)]) -> Rules {
             allow(t, "user");
             t.timeout = Some(placed("300ms".into()));
         }),
-    ];
+    ]
+}
+
+fn rules(limits: &[(&str, &str)]) -> Rules {
     let api = ApiDraft {
         name: placed("payments".into()),
         at: placed(Address::parse(AT).unwrap()),
         document: None,
-        lines,
+        lines: lines(),
     };
     let vocabulary = Vocabulary {
         roles: vec!["admin".into()],

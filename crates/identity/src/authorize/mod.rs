@@ -37,8 +37,8 @@ use crate::settings::Settings;
 use answer::{AnswerTo, Mode};
 use ask::{Ask, CodeAsk, DeviceAsk, Spend};
 pub(crate) use assurance::Assurance;
-pub(crate) use checks::{may_ask, target};
 use checks::{Asked, Reading};
+pub(crate) use checks::{may_ask, target};
 
 /// The scope that asks for an ID token (OpenID Connect Core §3.1.2.1); it gives no right at any API.
 pub const OPENID: &str = "openid";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{anyhow, bail, Context};
+use anyhow::{Context, anyhow, bail};
 use ipnet::IpNet;
 use portcullis_core::api_key;
 use portcullis_core::client::{ClientRecord, ClientType};

@@ -18,8 +18,8 @@ use portcullis_core::id::{self, Id};
 use portcullis_core::jose::claims::Attribute;
 use portcullis_core::seal::Sealer;
 use portcullis_core::time::Timestamp;
-use portcullis_identity::server::Identity;
 use portcullis_identity::account::{self, Making, NewUser, SecondFactorWish};
+use portcullis_identity::server::Identity;
 use portcullis_policy::access::AttributeType;
 use portcullis_store::clients::StoredClient;
 use portcullis_store::database::{Store, StoreFault};
@@ -271,8 +271,7 @@ async fn client_add(
     // Judged before it is kept: a registration that cannot be read back is never stored.
     registration.clone().record(&id, office.now)?;
     let text = serde_json::to_string(&registration)?;
-    let (stored, now) =
-        (StoredClient::new(id.clone(), text), office.now);
+    let (stored, now) = (StoredClient::new(id.clone(), text), office.now);
     let added: Result<(), StoreFault> =
         office.store.transact(async move |tx| tx.add_client(&stored, now).await).await;
     added.map_err(|fault| match fault {

@@ -94,9 +94,14 @@ pub(crate) fn run(command: KeyCommand) -> anyhow::Result<u8> {
 
 fn listing(answer: &Value) -> String {
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(["id", "state", "scopes", "from", "expires", "last used"]);
+    table.load_style(presets::NOTHING).set_header([
+        "id",
+        "state",
+        "scopes",
+        "from",
+        "expires",
+        "last used",
+    ]);
     for key in answer.as_array().into_iter().flatten() {
         let from = key.get("from").and_then(Value::as_array).into_iter().flatten();
         let from: Vec<&str> = from.filter_map(Value::as_str).collect();

@@ -64,9 +64,14 @@ pub(crate) fn run(command: SessionCommand) -> anyhow::Result<u8> {
 
 fn listing(answer: &Value) -> String {
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(["id", "user", "factors", "began", "last seen", "ends"]);
+    table.load_style(presets::NOTHING).set_header([
+        "id",
+        "user",
+        "factors",
+        "began",
+        "last seen",
+        "ends",
+    ]);
     for session in answer.as_array().into_iter().flatten() {
         let row = ["id", "login", "factors", "made", "seen", "expires"];
         table.add_row(row.map(|name| text(session, name)));

@@ -40,6 +40,7 @@ pub(crate) struct RotateKeys {
 #[derive(Args)]
 pub(crate) struct KillKey {
     /// The key's id
+    #[arg(allow_hyphen_values = true)]
     kid: String,
     #[command(flatten)]
     installation: super::Installation,
@@ -73,9 +74,14 @@ pub(crate) fn run(command: SigningKeyCommand) -> anyhow::Result<u8> {
 
 fn listing(answer: &Value) -> String {
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(["kid", "signs", "algorithm", "state", "since", "next step"]);
+    table.load_style(presets::NOTHING).set_header([
+        "kid",
+        "signs",
+        "algorithm",
+        "state",
+        "since",
+        "next step",
+    ]);
     for key in answer.as_array().into_iter().flatten() {
         let row = ["kid", "use", "algorithm", "state", "since", "next"];
         table.add_row(row.map(|name| text(key, name)));

@@ -116,7 +116,8 @@ fn judge_certificate_lines(
     };
     for api in apis.iter().filter(asks) {
         if !reading.for_a_laptop() && !issuer.is_loopback() {
-            let message = format!("a line of `{}` takes certificates at the issuer's host", api.name);
+            let message =
+                format!("a line of `{}` takes certificates at the issuer's host", api.name);
             let remedy = "give the API a host of its own, or write `bound = \"dpop\"`: browsers \
                           would be asked for certificates at the login";
             reading.fault("MtlsHostShared", api.at_place.bytes.clone(), message, remedy);
@@ -183,12 +184,7 @@ fn judge_certificate(
     }
 }
 
-fn judge_details(
-    reading: &mut Reading<'_>,
-    identity: &Identity,
-    kind: &str,
-    span: &Range<usize>,
-) {
+fn judge_details(reading: &mut Reading<'_>, identity: &Identity, kind: &str, span: &Range<usize>) {
     if !identity.detail_words.contains_key(kind) {
         let message = format!("the authorization_details type `{kind}` has no words");
         let remedy = "add it to [identity.details] with the words of the consent page";

@@ -150,7 +150,8 @@ fn algorithms(reading: &mut Reading<'_>, section: &Section<'_>) -> Vec<Algorithm
         match Algorithm::from_name(&written.value) {
             Some(algorithm) => algorithms.push(algorithm),
             None => {
-                let message = format!("`{}` is not an algorithm that is verified here", written.value);
+                let message =
+                    format!("`{}` is not an algorithm that is verified here", written.value);
                 let remedy = "write `EdDSA`, `ES256`, `PS256` or `RS256`, or leave it out";
                 reading.fault("AlgorithmUnknown", written.place.bytes, message, remedy);
             }
@@ -159,11 +160,7 @@ fn algorithms(reading: &mut Reading<'_>, section: &Section<'_>) -> Vec<Algorithm
     algorithms
 }
 
-fn map(
-    reading: &mut Reading<'_>,
-    section: &Section<'_>,
-    identity: Option<&Identity>,
-) -> ClaimMap {
+fn map(reading: &mut Reading<'_>, section: &Section<'_>, identity: Option<&Identity>) -> ClaimMap {
     let claim = section.text(reading, "claim").map_or("groups".into(), |written| written.value);
     let words = pairs(reading, section, "map");
     for (_, right) in &words {

@@ -29,12 +29,27 @@ use State::{Built, Later};
 
 /// All of them, for the test that holds `portcullis.example.toml` to this list.
 #[cfg(test)]
-pub(crate) static ALL: &[&Table] =
-    &[
-        &ROOT, &SERVER, &TLS, &IDENTITY, &MFA, &MTLS, &CLIENT_DOCUMENTS, &REGISTRATION, &CLIENT,
-        &PINNED, &FEDERATED, &REFRESH, &WAIVERS, &ISSUER, &INTROSPECTION, &API, &LINE, &SCOPE,
-        &SECRET,
-    ];
+pub(crate) static ALL: &[&Table] = &[
+    &ROOT,
+    &SERVER,
+    &TLS,
+    &IDENTITY,
+    &MFA,
+    &MTLS,
+    &CLIENT_DOCUMENTS,
+    &REGISTRATION,
+    &CLIENT,
+    &PINNED,
+    &FEDERATED,
+    &REFRESH,
+    &WAIVERS,
+    &ISSUER,
+    &INTROSPECTION,
+    &API,
+    &LINE,
+    &SCOPE,
+    &SECRET,
+];
 
 /// The file itself.
 pub(crate) static ROOT: Table = Table {

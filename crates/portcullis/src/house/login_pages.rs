@@ -5,8 +5,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use portcullis_gateway::house::HouseAnswer;
 use portcullis_identity::outcome::{
-    ConsentPage, DeviceAnswer, DeviceCodePage, EnrolPage, FormPostPage, LogoutPage, Notice, Outcome,
-    PasswordPage, SecondFactorPage, Show,
+    ConsentPage, DeviceAnswer, DeviceCodePage, EnrolPage, FormPostPage, LogoutPage, Notice,
+    Outcome, PasswordPage, SecondFactorPage, Show,
 };
 
 use super::{cookies, page};
@@ -123,7 +123,9 @@ fn render(outcome: &Outcome) -> http::Response<Bytes> {
                 DeviceAnswer::Approved => {
                     ("Device connected", "You can close this page and go on at your device.")
                 }
-                DeviceAnswer::Denied => ("Device refused", "It gets nothing. You can close this page."),
+                DeviceAnswer::Denied => {
+                    ("Device refused", "It gets nothing. You can close this page.")
+                }
             };
             page::html(200, text(&SaidView { title, words }), None)
         }
@@ -148,9 +150,9 @@ fn status(notice: Option<Notice>) -> u16 {
     match notice {
         None => 200,
         Some(Notice::Throttled(_)) => 429,
-        Some(
-            Notice::WrongPassword | Notice::WrongCode | Notice::Stale | Notice::WrongUserCode,
-        ) => 400,
+        Some(Notice::WrongPassword | Notice::WrongCode | Notice::Stale | Notice::WrongUserCode) => {
+            400
+        }
     }
 }
 

@@ -227,11 +227,7 @@ fn parameters(request: &HouseRequest) -> Option<Parameters> {
 }
 
 /// A live token or API key that arrived in clear or in a query is dead from now on (`1-product`).
-async fn revoke_exposed(
-    store: &Store,
-    request: &HouseRequest,
-    now: Timestamp,
-) -> HouseAnswer {
+async fn revoke_exposed(store: &Store, request: &HouseRequest, now: Timestamp) -> HouseAnswer {
     if let Some(key) = request.key.as_ref() {
         let id = key.id.clone();
         let done: Result<bool, StoreFault> =

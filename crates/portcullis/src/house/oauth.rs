@@ -7,9 +7,9 @@ use portcullis_core::jose::claims::Confirmation;
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
 use portcullis_core::web::Parameters;
 use portcullis_gateway::house::{HouseAnswer, HouseRequest};
-use portcullis_identity::server::Identity;
 use portcullis_identity::outcome::{Answered, Document};
 use portcullis_identity::registration::Call;
+use portcullis_identity::server::Identity;
 
 use super::{cookies, page};
 

@@ -4,24 +4,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
-use portcullis_core::entropy::SeededEntropy;
 use portcullis_core::client::{ClientRecord, Registered};
+use portcullis_core::entropy::SeededEntropy;
 use portcullis_core::hash::{TableKey, sha256};
+use portcullis_core::jose::dpop::ProofDesk;
 use portcullis_core::limit::{Limit, LocalCounters};
 use portcullis_core::revocation::Revoked;
 use portcullis_core::scope::Scopes;
 use portcullis_core::secret::Secret;
 use portcullis_core::time::{FrozenClock, Timestamp};
 use portcullis_core::web::{Address, Origin, Redirect};
-use portcullis_gateway::house::{HouseAnswer, HouseRequest};
-use portcullis_identity::server::Identity;
-use portcullis_identity::outcome::{
-    ConsentPage, DeviceCodePage, FormPostPage, LogoutPage, CookieChange, Notice, Outcome, PasswordPage, Show,
-};
-use portcullis_core::jose::dpop::ProofDesk;
 use portcullis_gateway::fetch::{Fetcher, FetcherSettings};
 use portcullis_gateway::foreign::Foreign;
+use portcullis_gateway::house::{HouseAnswer, HouseRequest};
+use portcullis_identity::outcome::{
+    ConsentPage, CookieChange, DeviceCodePage, FormPostPage, LogoutPage, Notice, Outcome,
+    PasswordPage, Show,
+};
 use portcullis_identity::parts::Parts;
+use portcullis_identity::server::Identity;
 use portcullis_identity::settings::{
     ApiTarget, KEY_LIFE, Require, SelfRegistration, Settings, Throttles, TokenFormat,
 };
@@ -291,17 +292,9 @@ fn cors_is_where_applications_call_and_never_on_a_page() {
     });
     let open: fn(&[Origin]) -> bool = |origins| !origins.is_empty();
     for line in table.values().flatten() {
-        let expected = [
-            "token",
-            "par",
-            "device",
-            "revoke",
-            "introspect",
-            "userinfo",
-            "jwks",
-            "metadata",
-        ]
-        .contains(&line.page);
+        let expected =
+            ["token", "par", "device", "revoke", "introspect", "userinfo", "jwks", "metadata"]
+                .contains(&line.page);
         assert_eq!(open(&line.cors), expected, "{}", line.page);
     }
 }

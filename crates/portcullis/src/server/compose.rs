@@ -12,8 +12,8 @@ use portcullis_core::client::{ClientRecord, ClientType, Registered};
 use portcullis_core::id::{self, Id};
 use portcullis_core::limit::Limit;
 use portcullis_core::scope::Scopes;
-use portcullis_core::web::{Address, Origin, Scheme};
 use portcullis_core::time::Timestamp;
+use portcullis_core::web::{Address, Origin, Scheme};
 use portcullis_gateway::api_keys::{ApiKeys, LiveKey};
 use portcullis_gateway::snapshot::{ApiRoute, HouseTable, Reasons, Snapshot, Upstream};
 use portcullis_gateway::tls::clients::ClientCa;
@@ -247,9 +247,7 @@ pub(super) fn settings(config: &Config, stored: Vec<ClientRecord>) -> anyhow::Re
 fn within(rules: Option<&SelfRegistration>, client: ClientRecord) -> ClientRecord {
     let itself = client.registered == Registered::Itself;
     match rules.filter(|_| itself) {
-        Some(rules) => {
-            ClientRecord { scopes: client.scopes.intersection(&rules.scopes), ..client }
-        }
+        Some(rules) => ClientRecord { scopes: client.scopes.intersection(&rules.scopes), ..client },
         None => client,
     }
 }

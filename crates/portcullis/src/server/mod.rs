@@ -34,8 +34,8 @@ use portcullis_gateway::record::Figures;
 use portcullis_gateway::snapshot::Reasons;
 use portcullis_gateway::tls::{self, Certificates, Sound};
 use portcullis_gateway::{listen, snapshot::Snapshot};
-use portcullis_identity::server::Identity;
 use portcullis_identity::parts::Parts;
+use portcullis_identity::server::Identity;
 use portcullis_identity::settings::Settings;
 use portcullis_store::database::{Store, StoreFault};
 use portcullis_store::revocations::LONGEST_TOKEN;
@@ -124,52 +124,33 @@ impl Server {
         let counters = Arc::new(LocalCounters::new(key, DEFAULT_SLOTS));
         // Before the fetcher, which trusts the local CA that this may make.
         let certified = compose::certified(&config.server)?;
-        let proofs = Arc::new(ProofDesk::new(&*start.entropy));
-        let fetch = fetcher(&config, start.purpose)?;
-        let foreign = Arc::new(Foreign::new(fetch.clone(), start.clock.clone()));
-        let outside = Outside {
-            fetch,
-            foreign: foreign.clone(),
-            proofs: proofs.clone(),
-            revoked: revoked.clone(),
-        };
+        let outside = Outside::assemble(&config, &start, &revoked)?;
         let identity =
-            Arc::new(control.block_on(identity(&config, &start, (&store, &counters), outside))?);
-        let portal = Portal {
-            identity: identity.clone(),
-            store: store.clone(),
-            control: control.handle().clone(),
-        };
+            Arc::new(control.block_on(identity(&config, &start, (&store, &counters), &outside))?);
         let (records, journal) = journal::start(start.records, start.form);
         let (tls, certificates) = tls::server_config(certified)?;
-        let listeners = Listeners {
-            tls: config.server.listen.clone(),
-            plain: config.server.plain.clone(),
-            config: tls,
-            workers: 0,
-            caps: caps::caps(),
-        };
+        let listeners = listeners(&config.server, tls);
         let bound = Bound::of(&config.server);
         let (watched, facts) = (config.watched.clone(), Arc::new(admin::Facts::of(&config)));
         let reasons = reasons(start.purpose);
         let settings = compose::current(&identity);
+        let now = start.clock.now();
         // Before anybody is served: a client that left the file while nothing ran leaves nothing.
-        control.block_on(end_orphans(&store, &settings, start.clock.now()))?;
-        let api_keys =
-            control.block_on(compose::api_keys(&store, &settings, start.clock.now()))?;
+        control.block_on(end_orphans(&store, &settings, now))?;
+        let api_keys = control.block_on(compose::api_keys(&store, &settings, now))?;
         let stage = compose::Stage { identity: &identity, settings: &settings, api_keys };
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(compose::snapshot(config, &stage, 1, reasons)?),
             counters: counters.clone(),
             revoked: revoked.clone(),
-            house: Arc::new(portal),
+            house: portal(&identity, &store, &control),
             records: records.clone(),
             clock: start.clock.clone(),
             entropy: start.entropy,
             figures: Figures::default(),
-            proofs,
+            proofs: outside.proofs,
             sealer: identity.sealer().clone(),
-            foreign,
+            foreign: outside.foreign,
             key_uses: KeyUses::default(),
         });
         let running = listen::start(gateway.clone(), listeners)?;
@@ -465,6 +446,37 @@ struct Outside {
     revoked: Arc<Revoked>,
 }
 
+impl Outside {
+    fn assemble(config: &Config, start: &Start, revoked: &Arc<Revoked>) -> anyhow::Result<Outside> {
+        let fetch = fetcher(config, start.purpose)?;
+        Ok(Outside {
+            foreign: Arc::new(Foreign::new(fetch.clone(), start.clock.clone())),
+            fetch,
+            proofs: Arc::new(ProofDesk::new(&*start.entropy)),
+            revoked: revoked.clone(),
+        })
+    }
+}
+
+fn portal(
+    identity: &Arc<Identity>,
+    store: &Store,
+    control: &tokio::runtime::Runtime,
+) -> Arc<Portal> {
+    let (identity, store, control) = (identity.clone(), store.clone(), control.handle().clone());
+    Arc::new(Portal { identity, store, control })
+}
+
+fn listeners(server: &config::Server, tls: tls::Handshakes) -> Listeners {
+    Listeners {
+        tls: server.listen.clone(),
+        plain: server.plain.clone(),
+        config: tls,
+        workers: 0,
+        caps: caps::caps(),
+    }
+}
+
 /// The one guarded fetcher. Our own local CA is trusted too; on a laptop everything is loopback.
 fn fetcher(config: &Config, purpose: Purpose) -> anyhow::Result<Arc<dyn Fetch>> {
     let mut egress = config.server.egress.clone();
@@ -483,7 +495,7 @@ async fn identity(
     config: &Config,
     start: &Start,
     (store, counters): (&Store, &Arc<LocalCounters>),
-    outside: Outside,
+    outside: &Outside,
 ) -> anyhow::Result<Identity> {
     let key = files::key_encryption_key(&config.server.data.join("kek"), &*start.entropy)?;
     let counters: Arc<dyn Counters> = counters.clone();
@@ -495,10 +507,10 @@ async fn identity(
         counters,
         ring: vec![(1, key)],
         settings,
-        fetch: outside.fetch,
-        foreign: outside.foreign,
-        proofs: outside.proofs,
-        revoked: outside.revoked,
+        fetch: outside.fetch.clone(),
+        foreign: outside.foreign.clone(),
+        proofs: outside.proofs.clone(),
+        revoked: outside.revoked.clone(),
     };
     Ok(Identity::start(parts).await?)
 }

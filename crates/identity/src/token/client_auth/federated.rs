@@ -2,8 +2,8 @@
 //! with a foreign `iss`). No key is registered here; the issuer's are held by the gateway.
 
 use portcullis_core::client::Federated;
-use portcullis_core::jose::verify::{self, LEEWAY_S};
 use portcullis_core::jose::jws;
+use portcullis_core::jose::verify::{self, LEEWAY_S};
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
 use portcullis_core::secret::Secret;
 

@@ -153,4 +153,3 @@ fn secret_of(reading: &mut Reading<'_>, value: &Value<'_>) -> Option<Authenticat
     }
     Some(Authentication::SecretDigest(sha256(secret.expose())))
 }
-

@@ -52,7 +52,8 @@ fn name(reading: &mut Reading<'_>, section: &Section<'_>) -> Option<String> {
     let written = section.text(reading, "name")?;
     let plain = !written.value.trim().is_empty() && !written.value.chars().any(char::is_control);
     if !plain || written.value.len() > MAX_NAME {
-        let message = format!("`name` is empty, holds control characters or is over {MAX_NAME} bytes");
+        let message =
+            format!("`name` is empty, holds control characters or is over {MAX_NAME} bytes");
         let remedy = "write the name that people know the application by";
         reading.fault("NameMalformed", written.place.bytes, message, remedy);
         return None;
@@ -152,11 +153,7 @@ fn refresh(reading: &mut Reading<'_>, section: &Section<'_>, usual: RefreshLife)
     life
 }
 
-fn subject(
-    reading: &mut Reading<'_>,
-    section: &Section<'_>,
-    client: &ClientRecord,
-) -> SubjectType {
+fn subject(reading: &mut Reading<'_>, section: &Section<'_>, client: &ClientRecord) -> SubjectType {
     let Some(written) = section.text(reading, "subject") else { return SubjectType::Public };
     match &*written.value {
         "public" => SubjectType::Public,
@@ -231,11 +228,7 @@ fn words(reading: &mut Reading<'_>, section: &Section<'_>, name: &str) -> Vec<St
     section.texts(reading, name).into_iter().map(|written| written.value).collect()
 }
 
-fn judge_signed_requests(
-    reading: &mut Reading<'_>,
-    section: &Section<'_>,
-    client: &ClientRecord,
-) {
+fn judge_signed_requests(reading: &mut Reading<'_>, section: &Section<'_>, client: &ClientRecord) {
     if client.signed_requests && client.keys().is_none() {
         let span = section.value("signed_requests").map_or(section.span.clone(), |v| v.span());
         let message = "`signed_requests` needs keys to verify them with (RFC 9101)";
@@ -252,7 +245,8 @@ fn judge_profile(reading: &mut Reading<'_>, section: &Section<'_>, client: &Clie
         Profile::Compat => "compat",
     };
     if written.value != actual {
-        let message = format!("`profile = \"{}\"`, but this client comes to `{actual}`", written.value);
+        let message =
+            format!("`profile = \"{}\"`, but this client comes to `{actual}`", written.value);
         let remedy = "the profile follows from `type` and `waivers`: change those, or leave it out";
         reading.fault("ProfileOther", written.place.bytes, message, remedy);
     }

@@ -99,7 +99,8 @@ fn kind(reading: &mut Reading<'_>, section: &Section<'_>) -> Option<ClientType> 
         }
         other => {
             let message = format!("`{other}` is not a type of client");
-            let remedy = known::suggest(other, ["spa", "native", "web", "service", "device"].into_iter());
+            let remedy =
+                known::suggest(other, ["spa", "native", "web", "service", "device"].into_iter());
             reading.fault("ClientTypeUnknown", written.place.bytes, message, remedy);
             None
         }

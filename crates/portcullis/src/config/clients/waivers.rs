@@ -76,4 +76,3 @@ pub(super) fn judge(
         (true, true) | (false, false) => {}
     }
 }
-

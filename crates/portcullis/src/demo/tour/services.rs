@@ -16,8 +16,13 @@ pub(super) async fn bound(show: &mut Show<'_>) -> anyhow::Result<()> {
     let proof = proof(show, ("POST", &url), &fetched)?;
     let fields = [("authorization", scheme.as_str()), ("dpop", proof.as_str())];
     let answer = show.client.post(&url, &fields, &[]).await?;
-    show.step("the ledger settles, with a proof", "POST /v1/settlements", &answer, Expect::status(200))
-        .await;
+    show.step(
+        "the ledger settles, with a proof",
+        "POST /v1/settlements",
+        &answer,
+        Expect::status(200),
+    )
+    .await;
     let answer = show.client.post(&url, &fields, &[]).await?;
     let again = Expect::status(401).field("www-authenticate", "invalid_dpop_proof");
     show.step("the same proof again", "POST /v1/settlements", &answer, again).await;
@@ -85,7 +90,8 @@ async fn fetched(show: &mut Show<'_>, service: &str) -> anyhow::Result<Fetched> 
     let client = client(show, service, &pem);
     let fetched = client.fetch(&[("grant_type", "client_credentials")], now).await?;
     let kind = fetched.document.get("token_type").and_then(|kind| kind.as_str());
-    let detail = "POST /oauth/token: private_key_jwt and a DPoP proof; the token is bound to the key";
+    let detail =
+        "POST /oauth/token: private_key_jwt and a DPoP proof; the token is bound to the key";
     show.fact("a token for the ledger", detail, 200, kind == Some("DPoP"));
     Ok(fetched)
 }

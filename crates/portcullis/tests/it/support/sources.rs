@@ -29,7 +29,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// Folders that hold what is made, not written.
-const MADE: [&str; 8] = [
+const MADE: [&str; 7] = [
     "target",
     ".git",
     "node_modules",
@@ -37,7 +37,6 @@ const MADE: [&str; 8] = [
     ".venv",
     "portcullis-demo",
     "portcullis-demo-tour",
-    "corpus",
 ];
 
 /// Every text file of the tree; binary ones and made ones are left out.
@@ -50,7 +49,7 @@ pub(crate) fn all() -> Vec<Source> {
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
             if path.is_dir() {
-                if !MADE.contains(&name.as_str()) {
+                if !MADE.contains(&name.as_str()) && !path.ends_with("fuzz/corpus") {
                     folders.push(path);
                 }
             } else if let Ok(text) = std::fs::read_to_string(&path) {
