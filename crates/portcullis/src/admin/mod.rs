@@ -62,7 +62,7 @@ pub(crate) enum Command {
         /// The client's id.
         id: String,
         /// What it is.
-        registration: Registration,
+        registration: Box<Registration>,
     },
     /// `client list`.
     ClientList,
@@ -188,7 +188,7 @@ pub(crate) async fn perform(office: &Office<'_>, command: Command) -> anyhow::Re
         }
         Command::UserList => user_list(office).await,
         Command::UserDisable { login } => user_disable(office, &login).await,
-        Command::ClientAdd { id, registration } => client_add(office, &id, registration).await,
+        Command::ClientAdd { id, registration } => client_add(office, &id, *registration).await,
         Command::ClientList => client_list(office).await,
         Command::ClientKeyAdd { client, scopes, from, days } => {
             api_keys::add(office, api_keys::Asked { client, scopes, from, days }).await

@@ -88,7 +88,7 @@ fn service(keys: Option<Value>) -> Registration {
 }
 
 fn client(id: &str, registration: Registration) -> Command {
-    Command::ClientAdd { id: id.into(), registration }
+    Command::ClientAdd { id: id.into(), registration: Box::new(registration) }
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::files;
 #[derive(Subcommand)]
 pub(crate) enum ClientCommand {
     /// Add a client to the store
-    Add(AddClient),
+    Add(Box<AddClient>),
     /// List clients, of the file and of the store
     List(ListClients),
     /// API keys of a service client: add, list, revoke
@@ -83,7 +83,7 @@ pub(crate) struct ListClients {
 /// What is wrong with it, and what to do.
 pub(crate) fn run(command: ClientCommand) -> anyhow::Result<u8> {
     match command {
-        ClientCommand::Add(add) => add_client(add),
+        ClientCommand::Add(add) => add_client(*add),
         ClientCommand::Key(command) => client_key::run(command),
         ClientCommand::List(list) => {
             let answer = office::carry_out(&list.installation.config, Command::ClientList)?;
@@ -123,7 +123,7 @@ fn add_client(add: AddClient) -> anyhow::Result<u8> {
         details: Vec::new(),
         certificate: add.certificate,
     };
-    let command = Command::ClientAdd { id: add.id, registration };
+    let command = Command::ClientAdd { id: add.id, registration: Box::new(registration) };
     let answer = office::carry_out(&add.installation.config, command).inspect_err(|_| {
         // A refused client leaves no key behind.
         if let Some(path) = &add.new_key {
