@@ -3,12 +3,15 @@
 //! Asked on first use, on widening, and always for clients that cannot prove who they are. The
 //! grant itself is made when the code is redeemed; what is kept here is that the user agreed.
 
+use std::time::Duration;
+
 use portcullis_core::client::{ClientRecord, Registered};
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::claims::FactorTimes;
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
 use portcullis_core::oauth::pkce::Challenge;
 use portcullis_core::scope::Scopes;
+use portcullis_core::time::Timestamp;
 use portcullis_core::web::Parameters;
 use portcullis_store::database::Tx;
 use portcullis_store::device_logins::Decision;
@@ -26,6 +29,9 @@ use crate::login::sealed::{self, Opened, Stage};
 use crate::login::state::{Done, Login, Proven, Step, Ticket, next};
 use crate::outcome::{DeviceAnswer, Notice, PageRefusal, Presented, Show};
 use crate::subject;
+
+/// How exactly a session's last use is kept.
+const SEEN_STEP: Duration = Duration::from_secs(60);
 
 /// Who it is, is proven; what the client may have, is not granted yet.
 pub struct AwaitingConsent {
@@ -148,6 +154,13 @@ impl AwaitingConsent {
         (ours && held) || (client.is_confidential() && agreed)
     }
 
+    /// Whether [`Self::granted`] will write nothing, where the consent stands: no state that was
+    /// shown, nothing used once, and a session whose last use is kept already.
+    pub(crate) fn only_reads(&self, desk: &Desk, seen: Timestamp) -> bool {
+        let used_once = self.ticket.was_shown() || !self.ticket.checked().spends().is_empty();
+        self.stands() && !used_once && desk.now.since(seen) < SEEN_STEP
+    }
+
     /// The only maker of codes. Reads user and session again in this transaction, and consumes the
     /// login's nonce in it, with whatever else is used once: a state replayed after its consent
     /// makes no second code.
@@ -167,8 +180,11 @@ impl AwaitingConsent {
             return Err(checked.refuse(OauthError::new(code, rule, description)));
         }
         spend(tx, &ticket).await?;
-        // The session was used: its idle time begins anew. Cookie and ledger stay.
-        tx.raise_session(&session.id, &session.cookie, session.factors, desk.now).await?;
+        // The session was used: its idle time begins anew, to the minute, so that whoever asks again
+        // and again writes once.
+        if desk.now.since(session.seen) >= SEEN_STEP {
+            tx.see_session(&session.id, desk.now).await?;
+        }
         let scopes = checked.scopes();
         if !of_operator(checked.client(), scopes) && !scopes.is_subset(&consented) {
             tx.keep_consent(&user.id, &checked.client().id, scopes, desk.now).await?;
@@ -222,7 +238,8 @@ impl AwaitingConsent {
 /// Uses up what the login is good for once: its own nonce, and the reference or the object that it
 /// came with (RFC 9126 §7.3). All or nothing: a login that is refused has used nothing.
 async fn spend(tx: &Tx, ticket: &Ticket) -> Result<(), Rejected> {
-    if !tx.first_use(UsedKind::Login, ticket.nonce(), ticket.ends()).await? {
+    // A login that ends in the request that began it has shown no state that could come back.
+    if ticket.was_shown() && !tx.first_use(UsedKind::Login, ticket.nonce(), ticket.ends()).await? {
         return Err(refused("StateReplayed"));
     }
     for spend in ticket.checked().spends() {

@@ -46,6 +46,25 @@ async fn details_are_shown_in_words_and_asked_each_time() {
 }
 
 #[tokio::test]
+async fn a_consent_that_stands_makes_codes_and_writes_nothing() {
+    let world = World::with(with_details).await;
+    let ada = world.ada().await;
+    let mut browser = Browser::new();
+    browser.log_in(&world, &ada).await;
+    let asked = request_with(&[("client_id", "mine")]);
+    code_of(&browser.authorize(&world, &asked).await);
+    let before = world.store.commits();
+    let first = code_of(&browser.authorize(&world, &asked).await);
+    let second = code_of(&browser.authorize(&world, &asked).await);
+    assert_ne!(first, second);
+    assert_eq!(world.store.commits(), before, "no state was shown that could come back");
+    // The session's last use is kept to the minute, so that it does not idle away.
+    world.clock.advance(std::time::Duration::from_secs(61));
+    code_of(&browser.authorize(&world, &asked).await);
+    assert_eq!(world.store.commits(), before + 1);
+}
+
+#[tokio::test]
 async fn details_travel_to_the_token_and_are_not_widened_there() {
     let world = World::with(|settings| {
         with_details(settings);

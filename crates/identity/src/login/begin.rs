@@ -2,6 +2,7 @@
 //! session allows: at the password, at the second factor, at consent, or at its end.
 
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
+use portcullis_core::time::Timestamp;
 use portcullis_core::web::Parameters;
 use portcullis_store::database::Tx;
 
@@ -40,7 +41,10 @@ pub(crate) async fn from(
         None => Login::Password(AwaitingPassword::of(ticket)),
     };
     let login = match (login, silent) {
-        (Login::Consent(awaiting), _) if awaiting.stands() => finish(desk, awaiting).await?,
+        (Login::Consent(awaiting), _) if awaiting.stands() => {
+            let seen = standing.as_ref().map(|standing| standing.session.seen);
+            finish(desk, awaiting, seen).await?
+        }
         // OpenID Connect Core §3.1.2.1: `none` shows nothing, and says what would have to be.
         (Login::Consent(_), Some((_, consent))) => return Err(consent),
         (Login::Password(_) | Login::SecondFactor(_) | Login::Enrol(_), Some((login, _))) => {
@@ -77,13 +81,23 @@ async fn standing(
     }))
 }
 
-/// The code of a consent that stands, minted in a transaction that reads everything again.
-async fn finish(desk: &Desk, awaiting: AwaitingConsent) -> Result<Login, Rejected> {
+/// The code of a consent that stands, minted in a transaction that reads everything again. Mostly there
+/// is nothing to write: then it waits for no commit. (What a code is good for is read once more when
+/// it is redeemed.)
+async fn finish(
+    desk: &Desk,
+    awaiting: AwaitingConsent,
+    seen: Option<Timestamp>,
+) -> Result<Login, Rejected> {
     let at = desk.clone();
+    let only_reads = seen.is_some_and(|seen| awaiting.only_reads(desk, seen));
     let work = async move |tx: &Tx| -> Result<Login, Rejected> {
         Ok(Login::Done(awaiting.granted(tx, &at).await?))
     };
-    desk.shared.store.transact(work).await
+    match only_reads {
+        true => desk.shared.store.read(work).await,
+        false => desk.shared.store.transact(work).await,
+    }
 }
 
 fn silent_login() -> OauthError {

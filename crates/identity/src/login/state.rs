@@ -54,6 +54,14 @@ pub struct Ticket {
     checked: Checked,
     nonce: String,
     begun: Timestamp,
+    shown: Shown,
+}
+
+/// Whether a login's state has been in a browser.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    No,
+    Yes,
 }
 
 /// Who is there, by the session row and all that hangs on it, as read in one transaction.
@@ -156,11 +164,11 @@ impl Ticket {
     /// A login that begins now.
     pub(crate) fn begin(desk: &Desk, checked: Checked) -> Self {
         let nonce = Plain::<Ticket>::mint(&*desk.shared.entropy).reveal().to_owned();
-        Ticket { checked, nonce, begun: desk.now }
+        Ticket { checked, nonce, begun: desk.now, shown: Shown::No }
     }
     /// One whose sealed state came back.
     pub(super) fn resumed(checked: Checked, nonce: String, begun: Timestamp) -> Self {
-        Ticket { checked, nonce, begun }
+        Ticket { checked, nonce, begun, shown: Shown::Yes }
     }
     /// The request.
     pub(crate) fn checked(&self) -> &Checked {
@@ -173,6 +181,10 @@ impl Ticket {
     /// When the login began.
     pub(super) fn begun(&self) -> Timestamp {
         self.begun
+    }
+    /// Whether a state of it was sealed into a page: then it could come back twice.
+    pub(crate) fn was_shown(&self) -> bool {
+        self.shown == Shown::Yes
     }
     /// When it is over at the latest, and its nonce may be forgotten.
     pub(crate) fn ends(&self) -> Timestamp {
