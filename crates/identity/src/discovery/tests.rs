@@ -44,6 +44,16 @@ fn every_endpoint_stands_on_the_issuer() {
 }
 
 #[test]
+fn assurance_and_logout_are_advertised() {
+    let document = document(|_| {});
+    // RFC 9470 §7: what `acr_values` can ask for; Back-Channel Logout §2.1.
+    assert_eq!(document["acr_values_supported"], json!(["aal1", "aal2"]));
+    for on in ["backchannel_logout_supported", "backchannel_logout_session_supported"] {
+        assert_eq!(document[on], true, "{on}");
+    }
+}
+
+#[test]
 fn what_is_switched_off_is_not_advertised() {
     let document = document(|_| {});
     for absent in [

@@ -234,6 +234,27 @@ async fn doubled_parameters_of_an_authorization_request_are_a_page() {
 }
 
 #[tokio::test]
+async fn an_authorization_request_comes_in_the_query_or_in_a_form() {
+    let (identity, store) = world().await;
+    // OpenID Connect Core §3.1.2.1: GET and POST; the same words come to the same answer.
+    let words = "client_id=nobody&response_type=code";
+    let mut queried = request("authorize");
+    queried.method = http::Method::GET;
+    queried.query = Some(words.into());
+    let mut posted = with(request("authorize"), &[FORM]);
+    posted.body = Bytes::from_static(words.as_bytes());
+    let queried = dispatch(&identity, &store, queried).await;
+    let posted = dispatch(&identity, &store, posted).await;
+    assert_eq!((reason(&queried), body(&queried)), (reason(&posted), body(&posted)));
+    assert_ne!(reason(&queried), "-");
+    // In the query of a POST nothing is read.
+    let mut mixed = with(request("authorize"), &[FORM]);
+    mixed.query = Some(words.into());
+    let answer = dispatch(&identity, &store, mixed).await;
+    assert_eq!(reason(&answer), "RequestMalformed");
+}
+
+#[tokio::test]
 async fn the_token_endpoint_ignores_its_query() {
     let (identity, store) = world().await;
     let asked = "grant_type=client_credentials&client_id=ledger";
