@@ -267,7 +267,8 @@ fn read_scope(
                 known = false;
                 let candidates = vocabulary.scopes.iter().map(String::as_str);
                 let remedy = advice(name, candidates, || {
-                    "add it to the `scopes` of the clients that may ask for it".into()
+                    "add it to the `scopes` of the clients that may ask for it, or to [identity.scopes] \
+                     for clients of the store".into()
                 });
                 let message = format!("no client may be granted the scope `{name}`");
                 faults.push(Fault::error("UnknownScope", word.place.clone(), message, remedy));

@@ -69,7 +69,7 @@ enum Command {
     /// People: add, list, disable
     #[command(subcommand)]
     User(cli::user::UserCommand),
-    /// Software that asks for tokens: add, list, key
+    /// Software that asks for tokens: add, list, jwks, key
     #[command(subcommand)]
     Client(cli::client::ClientCommand),
     /// Tokens: fetch one for a service

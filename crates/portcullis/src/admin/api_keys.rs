@@ -82,7 +82,7 @@ pub(super) async fn add(office: &Office<'_>, asked: Asked) -> anyhow::Result<Val
 
 /// `client key list`.
 pub(super) async fn list(office: &Office<'_>, client: &str) -> anyhow::Result<Value> {
-    let id = Id::parse(client)?;
+    let id = service(office, client).await?.id.clone();
     let found: Result<Vec<ApiKeyRecord>, StoreFault> =
         office.store.read(async move |tx| tx.api_keys_of(&id).await).await;
     let now = office.now;
@@ -107,6 +107,8 @@ pub(super) async fn list(office: &Office<'_>, client: &str) -> anyhow::Result<Va
 
 /// `client key revoke`.
 pub(super) async fn revoke(office: &Office<'_>, id: &str) -> anyhow::Result<Value> {
+    // The key itself says its id too: whoever found one in a log has nothing else.
+    let id = id.strip_prefix("pk_").and_then(|key| key.split('.').next()).unwrap_or(id);
     let (key, now) = (Id::parse(id)?, office.now);
     let done: Result<bool, StoreFault> =
         office.store.transact(async move |tx| tx.revoke_api_key(&key, now).await).await;

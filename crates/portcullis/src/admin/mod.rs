@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use portcullis_core::client::{ClientRecord, ClientType};
+use portcullis_core::client::{ClientRecord, ClientType, Profile};
 use portcullis_core::entropy::Entropy;
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::claims::Attribute;
@@ -281,20 +281,52 @@ async fn client_add(
     Ok(json!({ "id": id.as_str() }))
 }
 
-fn of_file(client: &ClientRecord) -> Value {
-    json!({ "id": client.id.as_str(), "lives_in": "file" })
+/// A client as it is listed: what it is, what it may do, and until when it is excused from what.
+fn listed(client: &ClientRecord, lives_in: &str) -> Value {
+    let kind = match client.kind {
+        ClientType::Spa => "spa",
+        ClientType::Native => "native",
+        ClientType::Web => "web",
+        ClientType::Service => "service",
+        ClientType::Device => "device",
+    };
+    let profile = match client.profile() {
+        Profile::Fapi2 => "fapi2",
+        Profile::Public => "public",
+        Profile::Compat => "compat",
+    };
+    let waivers = &client.waivers;
+    let dated = [
+        ("bearer_tokens", waivers.bearer_tokens),
+        ("no_par", waivers.no_par),
+        ("client_secret", waivers.client_secret),
+    ];
+    let waivers: serde_json::Map<String, Value> = dated
+        .into_iter()
+        .filter_map(|(name, until)| Some((name.to_owned(), until?.to_string().into())))
+        .collect();
+    json!({
+        "id": client.id.as_str(),
+        "lives_in": lives_in,
+        "type": kind,
+        "profile": profile,
+        "scopes": client.scopes.to_string(),
+        "waivers": waivers,
+    })
 }
 
 async fn client_list(office: &Office<'_>) -> anyhow::Result<Value> {
     let mut rows: Vec<Value> =
-        office.facts.registered.iter().map(|client| of_file(client)).collect();
+        office.facts.registered.iter().map(|client| listed(client, "file")).collect();
     let stored: Result<_, StoreFault> = office.store.read(async |tx| tx.clients().await).await;
     for client in stored? {
-        rows.push(json!({
-            "id": client.id.as_str(),
-            "lives_in": "store",
-            "disabled": client.disabled.map(|since| since.to_string()),
-        }));
+        let registration: Registration = serde_json::from_str(&client.registration)
+            .with_context(|| format!("the stored client `{}` cannot be read", client.id))?;
+        let mut row = listed(&registration.record(&client.id, Timestamp::default())?, "store");
+        if let (Some(row), Some(since)) = (row.as_object_mut(), client.disabled) {
+            row.insert("disabled".into(), since.to_string().into());
+        }
+        rows.push(row);
     }
     Ok(Value::Array(rows))
 }

@@ -1,12 +1,14 @@
-//! `client add | list`; `client key` has a file of its own.
+//! `client add | list | jwks`; `client key` has a file of its own.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
+use comfy_table::{Table, presets};
 use portcullis_core::jose::algorithm::Algorithm;
 use portcullis_core::jose::jwk::JwkSet;
 use portcullis_core::jose::sign::SigningKey;
+use portcullis_core::secret::Secret;
 use serde_json::Value;
 
 use super::{client_key, office};
@@ -20,6 +22,8 @@ pub(crate) enum ClientCommand {
     Add(Box<AddClient>),
     /// List clients, of the file and of the store
     List(ListClients),
+    /// Print the public half of a key as a JWK set: for `keys` of a client in the file
+    Jwks(ShowJwks),
     /// API keys of a service client: add, list, revoke
     #[command(subcommand)]
     Key(client_key::KeyCommand),
@@ -70,6 +74,15 @@ pub(crate) struct AddClient {
     installation: super::Installation,
 }
 
+/// Arguments of `client jwks`.
+#[derive(Args)]
+pub(crate) struct ShowJwks {
+    /// A private key, PKCS #8 PEM, Ed25519 or P-256, as `client add --new-key` or
+    /// `openssl genpkey -algorithm ed25519` writes it
+    #[arg(value_name = "FILE")]
+    key: PathBuf,
+}
+
 /// Arguments of `client list`.
 #[derive(Args)]
 pub(crate) struct ListClients {
@@ -84,20 +97,56 @@ pub(crate) struct ListClients {
 pub(crate) fn run(command: ClientCommand) -> anyhow::Result<u8> {
     match command {
         ClientCommand::Add(add) => add_client(*add),
+        ClientCommand::Jwks(show) => public_keys(&show),
         ClientCommand::Key(command) => client_key::run(command),
         ClientCommand::List(list) => {
             let answer = office::carry_out(&list.installation.config, Command::ClientList)?;
-            list.installation.show(&answer, |answer| {
-                let text = |row: &Value, name: &str| {
-                    row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
-                };
-                let rows = answer.as_array().into_iter().flatten();
-                rows.map(|row| format!("{:<24} {}\n", text(row, "id"), text(row, "lives_in")))
-                    .collect()
-            });
+            list.installation.show(&answer, listing);
             Ok(0)
         }
     }
+}
+
+fn listing(answer: &Value) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([
+        "id",
+        "type",
+        "profile",
+        "lives in",
+        "scopes",
+        "excused until",
+    ]);
+    for row in answer.as_array().into_iter().flatten() {
+        let text = |name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default();
+        let waivers = row.get("waivers").and_then(Value::as_object).into_iter().flatten();
+        let waivers: Vec<String> = waivers
+            .map(|(name, until)| format!("{name} {}", until.as_str().unwrap_or_default()))
+            .collect();
+        let lives_in = match text("disabled") {
+            "" => text("lives_in").to_owned(),
+            since => format!("{}, disabled {since}", text("lives_in")),
+        };
+        table.add_row([
+            text("id").to_owned(),
+            text("type").to_owned(),
+            text("profile").to_owned(),
+            lives_in,
+            text("scopes").to_owned(),
+            waivers.join(", "),
+        ]);
+    }
+    format!("{table}\n")
+}
+
+/// The public half of a key, for `keys = "NAME.jwks.json"` in the file.
+fn public_keys(show: &ShowJwks) -> anyhow::Result<u8> {
+    let pem = std::fs::read_to_string(&show.key)
+        .with_context(|| format!("the key `{}` cannot be read", show.key.display()))?;
+    let pem = Secret::new(pem);
+    let key = SigningKey::from_pem(pem.expose())?;
+    println!("{}", JwkSet::new(vec![key.public()]).to_json());
+    Ok(0)
 }
 
 fn add_client(add: AddClient) -> anyhow::Result<u8> {

@@ -49,7 +49,7 @@ pub(crate) struct ListKeys {
 /// Arguments of `client key revoke`.
 #[derive(Args)]
 pub(crate) struct RevokeKey {
-    /// The key's id, as `client key list` shows it
+    /// The key's id, as `client key list` shows it, or the key itself
     id: String,
     #[command(flatten)]
     installation: super::Installation,
@@ -71,9 +71,10 @@ pub(crate) fn run(command: KeyCommand) -> anyhow::Result<u8> {
             let answer = office::carry_out(&add.installation.config, command)?;
             add.installation.show(&answer, |answer| {
                 format!(
-                    "{}\n\nIt is shown this once. It ends on {}. Send it as `Authorization: Bearer \
-                     KEY`, to lines with `accept = \"key\"`.\n",
+                    "{}\n\nIt is shown this once. Its id is {}; it ends on {}. Send it as \
+                     `Authorization: Bearer KEY`, to lines with `accept = \"key\"`.\n",
                     text(answer, "key"),
+                    text(answer, "id"),
                     text(answer, "expires"),
                 )
             });

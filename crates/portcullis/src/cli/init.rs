@@ -167,7 +167,7 @@ mfa    = { factors = \"totp\", require = \"everyone\" }
 const CLIENTS: &str = "
 [clients]                               # who may ask for tokens
 # app  = { type = \"spa\", redirect = [\"https://app.example/callback\"], scopes = [] }
-# jobs = { type = \"service\", keys = \"jobs.jwks.json\", scopes = [], waivers = { bearer_tokens = \"DATE\", no_par = \"DATE\" } }
+# jobs = { type = \"service\", keys = \"jobs.jwks.json\", scopes = [] }
 ";
 
 const ACCESS: &str = "                   # what is not listed does not exist for callers

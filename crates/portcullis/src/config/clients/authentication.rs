@@ -128,7 +128,7 @@ fn keys_of(reading: &mut Reading<'_>, value: &Value<'_>) -> Option<Authenticatio
         Ok(keys) if keys.iter().any(|key| key.algorithm() == Algorithm::Rs256) => {
             let message = format!("a key in `{}` is for RS256", path.value);
             let remedy = "make it PS256, ES256 or EdDSA (FAPI 2.0 §5.4.1); \
-                          `portcullis client add --new-key` makes one";
+                          `portcullis client jwks KEY.pem` prints the set";
             reading.fault("KeysMalformed", path.place.bytes, message, remedy);
             None
         }
@@ -136,7 +136,7 @@ fn keys_of(reading: &mut Reading<'_>, value: &Value<'_>) -> Option<Authenticatio
         Err(malformed) => {
             let message = format!("the keys in `{}` cannot be used: {malformed}", path.value);
             let remedy = "write a JWK set of public keys, EdDSA, ES256 or PS256; \
-                          `portcullis client add --new-key` makes one";
+                          `portcullis client jwks KEY.pem` prints one";
             reading.fault("KeysMalformed", path.place.bytes, message, remedy);
             None
         }
