@@ -66,7 +66,7 @@ enum Command {
     Explain(cli::explain::Arguments),
     /// Print every setting with its default and its reason
     ExampleConfig,
-    /// People: add, list, disable
+    /// People: add, list, grant, revoke, disable
     #[command(subcommand)]
     User(cli::user::UserCommand),
     /// Software that asks for tokens: add, list, jwks, key

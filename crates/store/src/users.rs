@@ -115,6 +115,32 @@ impl Tx {
         Ok(user.filter(|user| user.disabled.is_none()).map(Active::found))
     }
 
+    /// Sets a user's roles and groups. Where one is taken away the access tokens that carry it die (a
+    /// `Subject` revocation); sessions and grants live on, so that the next refresh is smaller and
+    /// nobody is logged out (`4-identity`, "Revocation").
+    ///
+    /// # Errors
+    /// [`StoreFault::Missing`] when there is no such user, [`StoreFault::TooMuch`] over a limit.
+    pub async fn set_labels(
+        &self,
+        id: &Id<id::User>,
+        (roles, groups): (&[String], &[String]),
+        now: Timestamp,
+    ) -> Result<(), StoreFault> {
+        let Some(before) = self.user(id).await? else {
+            return Err(StoreFault::Missing("the user"));
+        };
+        let after = UserRecord { roles: roles.to_vec(), groups: groups.to_vec(), ..before.clone() };
+        fits(&after)?;
+        let sql = "UPDATE users SET roles = $2, groups = $3 WHERE id = $1";
+        self.execute(sql, bind![id, json(&after.roles)?, json(&after.groups)?]).await?;
+        let lost = |before: &[String], after: &[String]| before.iter().any(|l| !after.contains(l));
+        if lost(&before.roles, roles) || lost(&before.groups, groups) {
+            self.revoke(RevocationKind::Subject, id.as_str(), now.after(LONGEST_TOKEN)).await?;
+        }
+        Ok(())
+    }
+
     /// Disables a user, ends all that is theirs ([`Tx::end_sessions_of`]), and writes `Subject`,
     /// `Session` and `Grant` revocations. Again changes nothing, but ends whatever is new.
     ///

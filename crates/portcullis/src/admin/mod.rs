@@ -2,6 +2,7 @@
 //! itself when none runs. One closed set of commands, one function that carries them out.
 
 pub(crate) mod api_keys;
+mod labels;
 mod registration;
 mod sessions;
 mod signing_keys;
@@ -56,6 +57,15 @@ pub(crate) enum Command {
     UserDisable {
         /// Login name.
         login: String,
+    },
+    /// `user grant`, `user revoke`.
+    UserLabels {
+        /// Login name.
+        login: String,
+        /// `role:x`, `group:x`.
+        labels: Vec<String>,
+        /// Whether they are given or taken away.
+        change: LabelChange,
     },
     /// `client add`.
     ClientAdd {
@@ -127,6 +137,16 @@ pub(crate) enum Command {
     Reload,
 }
 
+/// What becomes of a user's roles and groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LabelChange {
+    /// They are given.
+    Grant,
+    /// They are taken away.
+    Revoke,
+}
+
 /// What carrying out a command needs.
 pub(crate) struct Office<'o> {
     /// The store.
@@ -188,6 +208,9 @@ pub(crate) async fn perform(office: &Office<'_>, command: Command) -> anyhow::Re
         }
         Command::UserList => user_list(office).await,
         Command::UserDisable { login } => user_disable(office, &login).await,
+        Command::UserLabels { login, labels, change } => {
+            labels::change(office, &login, &labels, change).await
+        }
         Command::ClientAdd { id, registration } => client_add(office, &id, *registration).await,
         Command::ClientList => client_list(office).await,
         Command::ClientKeyAdd { client, scopes, from, days } => {

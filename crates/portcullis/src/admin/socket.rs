@@ -80,6 +80,7 @@ async fn carry_out(live: &Arc<Live>, command: Command) -> anyhow::Result<Value> 
         Command::UserAdd { .. }
         | Command::UserList
         | Command::UserDisable { .. }
+        | Command::UserLabels { .. }
         | Command::ClientList
         | Command::ClientKeyList { .. }
         | Command::SessionList { .. }

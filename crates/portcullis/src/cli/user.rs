@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use serde_json::Value;
 
 use super::office;
-use crate::admin::Command;
+use crate::admin::{Command, LabelChange};
 
 /// People.
 #[derive(Subcommand)]
@@ -17,6 +17,10 @@ pub(crate) enum UserCommand {
     Add(AddUser),
     /// List people
     List(ListUsers),
+    /// Give roles or groups to a person
+    Grant(LabelUser),
+    /// Take roles or groups from a person: gone on the next request, and nobody is logged out
+    Revoke(LabelUser),
     /// Disable a person: every session, grant and token ends now
     Disable(DisableUser),
 }
@@ -49,6 +53,18 @@ pub(crate) struct ListUsers {
     installation: super::Installation,
 }
 
+/// Arguments of `user grant` and `user revoke`.
+#[derive(Args)]
+pub(crate) struct LabelUser {
+    /// Login name
+    login: String,
+    /// Roles and groups, as in `role:admin group:staff`
+    #[arg(required = true, value_name = "LABEL")]
+    labels: Vec<String>,
+    #[command(flatten)]
+    installation: super::Installation,
+}
+
 /// Arguments of `user disable`.
 #[derive(Args)]
 pub(crate) struct DisableUser {
@@ -70,6 +86,8 @@ pub(crate) fn run(command: UserCommand) -> anyhow::Result<u8> {
             list.installation.show(&answer, listing);
             Ok(0)
         }
+        UserCommand::Grant(label) => label_user(label, LabelChange::Grant),
+        UserCommand::Revoke(label) => label_user(label, LabelChange::Revoke),
         UserCommand::Disable(disable) => {
             let command = Command::UserDisable { login: disable.login };
             let answer = office::carry_out(&disable.installation.config, command)?;
@@ -79,6 +97,20 @@ pub(crate) fn run(command: UserCommand) -> anyhow::Result<u8> {
             Ok(0)
         }
     }
+}
+
+fn label_user(label: LabelUser, change: LabelChange) -> anyhow::Result<u8> {
+    let command = Command::UserLabels { login: label.login, labels: label.labels, change };
+    let answer = office::carry_out(&label.installation.config, command)?;
+    label.installation.show(&answer, |answer| {
+        let list = |name: &str| {
+            let items = answer.get(name).and_then(Value::as_array).into_iter().flatten();
+            let words: Vec<&str> = items.filter_map(Value::as_str).collect();
+            if words.is_empty() { "none".to_owned() } else { words.join(" ") }
+        };
+        format!("{}: roles {}, groups {}\n", text(answer, "login"), list("roles"), list("groups"))
+    });
+    Ok(0)
 }
 
 fn add_user(add: AddUser) -> anyhow::Result<u8> {

@@ -297,6 +297,30 @@ async fn what_was_taken_away_shrinks_the_next_token() {
     assert_eq!(after.scope, "openid payments:read payments:write", "the grant is whole");
 }
 
+/// `6-attacks`: a role taken away shrinks the next refresh, kills what carries it, and does not log
+/// out.
+#[tokio::test]
+async fn a_role_taken_away_shrinks_and_does_not_log_out() {
+    let world = with_grant(|_| {}).await;
+    let label = |role: &'static str| {
+        let (id, now) = (Id::parse("u_ada").expect("id"), world.clock.now());
+        let roles: Vec<String> = role.split_whitespace().map(str::to_owned).collect();
+        let groups = roles.clone();
+        async move |tx: &Tx| tx.set_labels(&id, (&roles, &groups), now).await
+    };
+    world.change(label("admin")).await;
+    let first = ok(refreshed(&world, &nth("one", 1)).await).access_token;
+    assert_eq!(world.claims(&first).expect("lives").roles, ["admin"]);
+    // What is given kills nothing.
+    world.change(label("admin auditor")).await;
+    assert!(world.claims(&first).is_ok());
+    world.change(label("auditor")).await;
+    assert_eq!(world.claims(&first).err(), Some("token_revoked"));
+    let second = ok(refreshed(&world, &nth("one", 2)).await).access_token;
+    let claims = world.claims(&second).expect("lives");
+    assert_eq!((claims.roles, claims.groups), (vec!["auditor".into()], vec!["auditor".into()]));
+}
+
 #[tokio::test]
 async fn a_factor_that_is_owed_since_is_asked_at_a_new_login() {
     let world = with_grant(|_| {}).await;
