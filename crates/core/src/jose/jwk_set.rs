@@ -3,8 +3,6 @@
 //! A set is read whole or not at all, within bounds, and only looked things up in afterwards.
 //! Fetching one is the gateway's guarded fetcher's.
 
-use std::borrow::Cow;
-
 use serde_json::{Value, json};
 
 use super::algorithm::Algorithm;
@@ -33,24 +31,6 @@ impl JwkSet {
     /// # Errors
     /// [`JwkMalformed`], in words for the operator whose file this is.
     pub fn from_json(text: &[u8]) -> Result<Self, JwkMalformed> {
-        Self::read(text, Algorithm::Ps256)
-    }
-
-    /// Reads another issuer's set. The same, but an RSA key without `alg` is for `RS256`, as issuers
-    /// that leave it out sign (RFC 7518 §3.1 recommends it, OpenID Connect Core §15.1 demands it),
-    /// unless the operator pinned `PS256` alone.
-    ///
-    /// # Errors
-    /// As [`JwkSet::from_json`].
-    pub fn of_issuer(text: &[u8], algorithms: &[Algorithm]) -> Result<Self, JwkMalformed> {
-        let pinned =
-            algorithms.contains(&Algorithm::Ps256) && !algorithms.contains(&Algorithm::Rs256);
-        Self::read(text, if pinned { Algorithm::Ps256 } else { Algorithm::Rs256 })
-    }
-
-    /// `rsa`: what an RSA key is for that does not say it. RFC 8725 §3.1: one algorithm per key, so
-    /// it is decided here once and never by a token's header.
-    fn read(text: &[u8], rsa: Algorithm) -> Result<Self, JwkMalformed> {
         if text.len() > MAX_SET_BYTES {
             return Err(malformed("a key set may have 64 KiB"));
         }
@@ -64,7 +44,7 @@ impl JwkSet {
         let (mut keys, mut last) = (Vec::<Jwk>::new(), None);
         for value in listed {
             value.as_object().map_or(Ok(()), refuse_private)?;
-            match Jwk::from_json(&said(value, rsa)) {
+            match Jwk::from_json(value) {
                 Ok(key) if keys.iter().any(|other| other.answers_as(&key)) => {
                     return Err(malformed("two keys share a `kid`"));
                 }
@@ -103,16 +83,6 @@ impl JwkSet {
     pub fn to_json(&self) -> Value {
         json!({ "keys": self.0.iter().map(Jwk::to_json).collect::<Vec<_>>() })
     }
-}
-
-/// The key with its algorithm said.
-fn said(jwk: &Value, rsa: Algorithm) -> Cow<'_, Value> {
-    let silent = jwk.get("kty").is_some_and(|kind| kind == "RSA") && jwk.get("alg").is_none();
-    let mut jwk = Cow::Borrowed(jwk);
-    if silent && let Some(members) = jwk.to_mut().as_object_mut() {
-        members.insert("alg".into(), rsa.name().into());
-    }
-    jwk
 }
 
 #[cfg(test)]
@@ -163,27 +133,12 @@ mod tests {
 
     #[test]
     fn an_rsa_key_that_does_not_say_its_algorithm() {
-        use Algorithm::{Es256, Ps256, Rs256};
+        use Algorithm::{Ps256, Rs256};
         let set = json!({ "keys": [with(rsa(), "kid", "r"), with(ec(), "kid", "e")] }).to_string();
         let found =
             |set: &JwkSet| [Rs256, Ps256].map(|algorithm| set.find(Some("r"), algorithm).is_some());
         let ours = JwkSet::from_json(set.as_bytes()).expect("a set");
         assert_eq!(found(&ours), [false, true], "RS256 wants to be said");
-        for (pinned, expected) in [
-            (&[][..], [true, false]),
-            (&[Rs256], [true, false]),
-            (&[Rs256, Ps256], [true, false]),
-            (&[Es256], [true, false]),
-            (&[Ps256], [false, true]),
-            (&[Es256, Ps256], [false, true]),
-        ] {
-            let theirs = JwkSet::of_issuer(set.as_bytes(), pinned).expect("a set");
-            assert_eq!(found(&theirs), expected, "{pinned:?}");
-            assert!(theirs.find(Some("e"), Es256).is_some());
-        }
-        let said = json!({ "keys": [with(with(rsa(), "kid", "r"), "alg", "PS256")] }).to_string();
-        let theirs = JwkSet::of_issuer(said.as_bytes(), &[]).expect("a set");
-        assert_eq!(found(&theirs), [false, true], "what is said counts");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use portcullis_core::client::{ClientRecord, GrantType};
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
-use portcullis_core::scope::Scopes;
 use portcullis_store::database::Tx;
 use serde_json::Value;
 
@@ -10,7 +9,6 @@ use super::binding::{self, TOKEN_PATH};
 use super::client_auth::{self, Claim};
 use super::issue::{self, Extras, Revision, Wanted};
 use super::{Aborted, Granted, details, may};
-use crate::authorize::{OPENID, target};
 use crate::desk::Desk;
 use crate::outcome::Presented;
 use crate::settings::Settings;
@@ -73,23 +71,9 @@ impl Asked {
                 "only a confidential client may use client credentials",
             ));
         }
-        let invalid =
-            |rule, description| OauthError::new(ErrorCode::InvalidScope, rule, description);
-        let scopes = match self.scope.as_deref() {
-            Some(text) => Scopes::parse(text)
-                .map_err(|_| invalid("ScopeMalformed", "scope cannot be read"))?,
-            // RFC 6749 §3.3: without a scope, a pre-defined value: what the operator registered.
-            None => client.scopes.clone(),
-        };
-        // Nobody is there to be known.
-        if scopes.contains(OPENID) || !scopes.is_subset(&client.scopes) {
-            let description = "a scope was asked for that this client is not registered for";
-            return Err(invalid("ScopeUnregistered", description));
-        }
-        let description = "name the API with resource";
-        let unclear = || OauthError::new(ErrorCode::InvalidTarget, "TargetUnclear", description);
-        let audience = target(settings, self.resource.as_deref(), &scopes)?.ok_or_else(unclear)?;
-        let details = details::asked(settings, client, self.details.as_deref(), &audience)?;
-        Ok((Wanted { scopes, audience }, details))
+        let (scope, resource) = (self.scope.as_deref(), self.resource.as_deref());
+        let wanted = Wanted::registered(settings, client, scope, resource)?;
+        let details = details::asked(settings, client, self.details.as_deref(), &wanted.audience)?;
+        Ok((wanted, details))
     }
 }

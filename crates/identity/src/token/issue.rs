@@ -6,12 +6,14 @@
 
 use std::sync::Arc;
 
+use portcullis_core::client::ClientRecord;
 use portcullis_core::hash::sha256;
 use portcullis_core::id::{self, Id};
 use portcullis_core::jose::base64url;
 use portcullis_core::jose::claims::{
     AccessClaims, Actor, CallerKind, Confirmation, FactorTimes, IdClaims,
 };
+use portcullis_core::oauth::error::{ErrorCode, OauthError};
 use portcullis_core::oauth::token::TokenAnswer;
 use portcullis_core::scope::Scopes;
 use portcullis_store::active::Active;
@@ -23,10 +25,10 @@ use serde_json::Value;
 
 use super::client_auth::AuthenticatedClient;
 use super::{binding, opaque};
-use crate::authorize::may_ask;
+use crate::authorize::{OPENID, may_ask, target};
 use crate::desk::Desk;
 use crate::login::session::assurance;
-use crate::settings::{ACCESS_TOKEN_S, TokenFormat};
+use crate::settings::{ACCESS_TOKEN_S, Settings, TokenFormat};
 use crate::subject;
 
 /// The revocation sequence as this transaction read it, first of all.
@@ -53,6 +55,37 @@ pub(crate) struct Person<'tx> {
 pub(crate) struct Wanted {
     pub(crate) scopes: Scopes,
     pub(crate) audience: Arc<str>,
+}
+
+impl Wanted {
+    /// What a client may have where no login took place: some of what it is registered for, at one
+    /// API. Without a `scope`, all of it (RFC 6749 §3.3: a pre-defined value).
+    ///
+    /// # Errors
+    /// `invalid_scope` or `invalid_target`, naming the rule broken.
+    pub(crate) fn registered(
+        settings: &Settings,
+        client: &ClientRecord,
+        scope: Option<&str>,
+        resource: Option<&str>,
+    ) -> Result<Self, OauthError> {
+        let invalid =
+            |rule, description| OauthError::new(ErrorCode::InvalidScope, rule, description);
+        let scopes = match scope {
+            Some(text) => Scopes::parse(text)
+                .map_err(|_| invalid("ScopeMalformed", "scope cannot be read"))?,
+            None => client.scopes.clone(),
+        };
+        // Nobody is there that `openid` could tell of.
+        if scopes.contains(OPENID) || !scopes.is_subset(&client.scopes) {
+            let description = "a scope was asked for that this client is not registered for";
+            return Err(invalid("ScopeUnregistered", description));
+        }
+        let description = "name the API with resource";
+        let unclear = || OauthError::new(ErrorCode::InvalidTarget, "TargetUnclear", description);
+        let audience = target(settings, resource, &scopes)?.ok_or_else(unclear)?;
+        Ok(Wanted { scopes, audience })
+    }
 }
 
 /// What makes one token different from the plain one of its grant or client.

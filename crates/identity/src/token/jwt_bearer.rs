@@ -19,7 +19,6 @@ mod named;
 use portcullis_core::client::{ClientRecord, GrantType};
 use portcullis_core::jose::claims::{Confirmation, FactorTimes};
 use portcullis_core::oauth::error::{ErrorCode, OauthError};
-use portcullis_core::scope::Scopes;
 use portcullis_core::secret::Secret;
 use portcullis_store::database::Tx;
 use portcullis_store::used::UsedKind;
@@ -28,7 +27,6 @@ use super::binding::{self, TOKEN_PATH};
 use super::client_auth::{self, AuthenticatedClient, Claim};
 use super::issue::{self, Extras, Revision, Wanted};
 use super::{Aborted, Granted, may};
-use crate::authorize::{OPENID, target};
 use crate::desk::Desk;
 use crate::login::show::caller;
 use crate::outcome::Presented;
@@ -117,23 +115,8 @@ impl AssertionAsked {
     /// What is asked for, if the client may have it.
     fn read(&self, settings: &Settings, client: &ClientRecord) -> Result<Wanted, OauthError> {
         may(client, GrantType::JwtBearer)?;
-        let invalid =
-            |rule, description| OauthError::new(ErrorCode::InvalidScope, rule, description);
-        let scopes = match self.scope.as_deref() {
-            Some(text) => Scopes::parse(text)
-                .map_err(|_| invalid("ScopeMalformed", "scope cannot be read"))?,
-            // RFC 7521 §4.1, RFC 6749 §3.3: what the operator registered.
-            None => client.scopes.clone(),
-        };
-        // No login took place here that `openid` could tell of.
-        if scopes.contains(OPENID) || !scopes.is_subset(&client.scopes) {
-            let description = "a scope was asked for that this client is not registered for";
-            return Err(invalid("ScopeUnregistered", description));
-        }
-        let description = "name the API with resource";
-        let unclear = || OauthError::new(ErrorCode::InvalidTarget, "TargetUnclear", description);
-        let audience = target(settings, self.resource.as_deref(), &scopes)?.ok_or_else(unclear)?;
-        Ok(Wanted { scopes, audience })
+        // RFC 7521 §4.1: its scope is that of any grant. No login took place here.
+        Wanted::registered(settings, client, self.scope.as_deref(), self.resource.as_deref())
     }
 }
 
