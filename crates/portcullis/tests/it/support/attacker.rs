@@ -46,6 +46,7 @@ impl<'s> Attacker<'s> {
     }
 
     fn attempt(&mut self, attack: &Attack, each: &str, said: &mut String) {
+        self.server.upstream.settle();
         self.server.upstream.take();
         let begun = self.server.upstream.begun();
         let attempt = self.prepared(attack, each);
@@ -54,6 +55,7 @@ impl<'s> Attacker<'s> {
             self.judge(expect, answer.as_ref(), wire.as_mut(), said);
         }
         self.sing(said);
+        self.server.upstream.settle();
         let begun = self.server.upstream.begun() - begun - 2;
         let seen: Vec<Seen> = self.server.upstream.take();
         let foreign: Vec<&Seen> =

@@ -46,6 +46,7 @@ pub(crate) struct Upstream {
 struct Shared {
     seen: Mutex<Vec<Seen>>,
     begun: AtomicUsize,
+    ended: AtomicUsize,
     sent: AtomicUsize,
     released: Mutex<Release>,
     release: Condvar,
@@ -89,6 +90,13 @@ impl Upstream {
         self.shared.begun.load(Ordering::SeqCst)
     }
 
+    /// Waits until each head that came has been noted with what became of its body: a request that
+    /// was cut off is noticed here only when its connection ends, which may be after the answer.
+    pub(crate) fn settle(&self) {
+        let ended = || self.shared.ended.load(Ordering::SeqCst) == self.begun();
+        super::wait_for("the upstream to end what it began", || ended().then_some(()));
+    }
+
     /// Bytes of big answers that have been got rid of.
     pub(crate) fn sent(&self) -> usize {
         self.shared.sent.load(Ordering::SeqCst)
@@ -104,6 +112,7 @@ impl Upstream {
 impl Shared {
     fn note(&self, seen: Seen) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+        self.ended.fetch_add(1, Ordering::SeqCst);
     }
 
     fn wait(&self) {
