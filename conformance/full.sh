@@ -46,6 +46,7 @@ run() {
 for crate in core policy store identity gateway; do
   run "portcullis-$crate" cargo test --release --locked -p "portcullis-$crate"
 done
+run "a million decisions against Cedar" cargo test --release --locked -p portcullis-policy --lib -- --ignored a_million
 run "fuzz bodies" cargo test --release --locked -p portcullis-fuzz
 run "the binary, through its front door" cargo test --release --locked -p portcullis
 run "tour, ten times" bash -c 'for _ in $(seq 10); do ./target/release/portcullis demo --tour || exit 1; done'

@@ -3,12 +3,18 @@
 //! Everything from outside is neutralised (no newline, no escape reaches a terminal) and cut to a
 //! limit; tokens, cookies and keys never enter a record, by type. Sinks live in the binary.
 
+use std::fmt;
+use std::sync::Arc;
+
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::time::Timestamp;
 
 /// Longest text from outside in a record, in bytes.
 pub const MAX_TEXT: usize = 256;
+/// Longest part that is written once and kept ([`Part`]), in bytes.
+pub const MAX_PART: usize = 4096;
 
 /// One clause of a rule, with what it was judged on.
 #[derive(Clone, Debug, Serialize, PartialEq)]
@@ -58,10 +64,78 @@ pub struct Record {
     /// Each clause judged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub clauses: Vec<Clause>,
+    /// When it was asked, Unix seconds: what rules know as `context.now`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked: Option<i64>,
+    /// What the token says that rules may read: with it a decision can be made again (`replay`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Part>,
+    /// What rules read of query, headers, body and owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<Part>,
+    /// What the rules beside those in force would have done otherwise (`serve --shadow`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<Shadow>,
     /// Microseconds from head to decision.
     pub decided_us: u64,
     /// Microseconds from head to the answer's head.
     pub took_us: u64,
+}
+
+/// What other rules would have answered.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct Shadow {
+    /// The status; 200 stands for "forwarded".
+    pub status: u16,
+    /// The rule broken, or the line that permits.
+    pub reason: String,
+}
+
+/// A part of many records that was written once: JSON, shared, harmless and of bounded length.
+#[derive(Clone)]
+pub struct Part(Arc<RawValue>);
+
+impl Part {
+    /// Writes a value. Characters that move a terminal become `\u` escapes of JSON, which change
+    /// nothing of what is read back. `None` when it is longer than [`MAX_PART`], or no JSON.
+    pub fn of(value: &impl Serialize) -> Option<Self> {
+        let raw = to_raw_value(value).ok()?;
+        let raw = if raw.get().chars().any(is_harmful) { escaped(raw.get())? } else { raw };
+        (raw.get().len() <= MAX_PART).then(|| Part(raw.into()))
+    }
+
+    /// Its JSON.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl fmt::Debug for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// RFC 8259 §7: any character may be escaped, those beyond the first plane as two surrogates. In
+/// compact JSON what is harmful stands within a string.
+fn escaped(json: &str) -> Option<Box<RawValue>> {
+    let mut out = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if is_harmful(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(character);
+        }
+    }
+    RawValue::from_string(out).ok()
 }
 
 /// Where records go. Must not block: a full queue drops nothing silently, it counts.
@@ -144,6 +218,24 @@ mod tests {
     }
 
     #[test]
+    fn a_part_reads_back_as_it_was_and_is_harmless() {
+        let value =
+            serde_json::json!({ "a": "x\u{1b}[31m\u{202e}\u{e0041}\n\u{9b}\"é日", "b": [1, true] });
+        let part = Part::of(&value).unwrap();
+        assert!(!part.as_str().chars().any(is_harmful), "{part:?}");
+        assert!(part.as_str().contains(r"\udb40\udc41"), "two surrogates: {part:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(part.as_str()).unwrap(), value);
+        assert_eq!(serde_json::to_string(&part).unwrap(), part.as_str());
+    }
+
+    #[test]
+    fn a_part_is_bounded() {
+        assert!(Part::of(&"a".repeat(MAX_PART - 2)).is_some());
+        assert!(Part::of(&"a".repeat(MAX_PART - 1)).is_none());
+        assert!(Part::of(&"\u{202e}".repeat(MAX_PART / 3)).is_none(), "after it was escaped");
+    }
+
+    #[test]
     fn a_record_is_one_line_without_empty_members() {
         let record = Record {
             at: moment(Timestamp::from_unix(0)),
@@ -161,12 +253,19 @@ mod tests {
             ip: "127.0.0.1".into(),
             limit: None,
             clauses: Vec::new(),
+            asked: None,
+            facts: None,
+            resource: None,
+            shadow: None,
             decided_us: 1,
             took_us: 2,
         };
         let line = serde_json::to_string(&record).unwrap();
         assert!(line.starts_with(r#"{"at":"1970-01-01T00:00:00.000Z","event":"request""#));
         assert!(!line.contains('\n') && !line.contains("null") && !line.contains("clauses"));
+        let facts = Part::of(&serde_json::json!({ "scopes": "a" }));
+        let line = serde_json::to_string(&Record { facts, ..record }).unwrap();
+        assert!(line.contains(r#""facts":{"scopes":"a"},"decided_us""#), "{line}");
     }
 
     proptest! {

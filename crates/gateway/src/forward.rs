@@ -9,14 +9,17 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::response::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body, Incoming};
 
 use portcullis_core::time::Timestamp;
 
+use crate::answers::Filter;
 use crate::authenticate::{self, Presence};
 use crate::authorize::{Approved, Departure};
+use crate::body;
 use crate::house;
 use crate::hygiene::{Cleansed, HygieneFault};
 use crate::journey::{Answer, Worker};
@@ -29,8 +32,8 @@ use crate::snapshot::{HostField, Snapshot};
 use crate::upstream::{Engaged, Lane, Rest, UpstreamFault};
 
 /// Our word on who calls.
-const IDENTITY: HeaderName = HeaderName::from_static("portcullis-identity");
-const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+pub(crate) const IDENTITY: HeaderName = HeaderName::from_static("portcullis-identity");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -54,9 +57,11 @@ pub(crate) async fn send(
         Departure::House { cleansed, line, presence } => {
             Box::pin(house::visit(&worker.gateway, cleansed, line, presence, draft)).await
         }
-        Departure::Upstream { cleansed, kit, presence } => {
+        Departure::Upstream { cleansed, kit, presence, groups } => {
             draft.stage = Stage::Forward;
-            let trip = Trip { worker, snapshot, kit: &kit, presence: &presence };
+            let filter = filter(snapshot, &kit, &groups, &cleansed)?;
+            let filter = filter.as_ref();
+            let trip = Trip { worker, snapshot, kit: &kit, presence: &presence, filter };
             let answer = trip.run(cleansed, draft).await;
             let figures = &worker.gateway.figures;
             match &answer {
@@ -80,10 +85,27 @@ struct Trip<'a> {
     snapshot: &'a Snapshot,
     kit: &'a Rc<Kit>,
     presence: &'a Presence,
+    /// What of the answer goes out, where the line says so.
+    filter: Option<&'a Filter>,
+}
+
+/// The filter of a line with `response`.
+fn filter(
+    snapshot: &Snapshot,
+    kit: &Kit,
+    groups: &[usize],
+    cleansed: &Cleansed,
+) -> Result<Option<Filter>, Refusal> {
+    let operation = snapshot.rules.operation(kit.id).ok_or(Refusal::Miswired)?;
+    let about = (&cleansed.parts.method, kit.timeout);
+    Ok(operation.response.as_ref().map(|rule| Filter::of(rule, groups, about)))
 }
 
 impl Trip<'_> {
     async fn run(&self, cleansed: Box<Cleansed>, draft: &Draft<'_>) -> Result<Answer, Refusal> {
+        if !self.kit.body_types.is_empty() && !cleansed.body.is_empty() {
+            body::among(&cleansed.parts.headers, &self.kit.body_types)?;
+        }
         // Before any byte goes out: a length that is too large is known from the head alone.
         if cleansed.body.size_hint().lower() > self.kit.body_max {
             return Err(Refusal::BodyTooLarge);
@@ -98,12 +120,31 @@ impl Trip<'_> {
         };
         engaged.upload = progress;
         judge(&response)?;
-        let (mut parts, body) = response.into_parts();
+        let (mut parts, body) = match self.filter {
+            None => {
+                let (parts, body) = response.into_parts();
+                (parts, AnswerBody::streamed(body, engaged, version))
+            }
+            // Apart, since it is seldom: a journey must be small (see its test).
+            Some(filter) => Box::pin(self.filtered(filter, response, engaged)).await?,
+        };
         undress(&mut parts.headers, self.presence);
         // The version is the connection's own matter, on each side.
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
-        Ok(Response::from_parts(parts, AnswerBody::streamed(body, engaged, version)))
+        Ok(Response::from_parts(parts, body))
+    }
+
+    async fn filtered(
+        &self,
+        filter: &Filter,
+        response: Response<Incoming>,
+        engaged: Engaged,
+    ) -> Result<(Parts, AnswerBody), Refusal> {
+        let room = &self.worker.bodies;
+        let filtered = filter.filtered(room, response, || engaged.release()).await?;
+        let (parts, bytes) = filtered.into_parts();
+        Ok((parts, AnswerBody::whole(bytes)))
     }
 
     /// The request as the upstream sees it.
@@ -124,6 +165,9 @@ impl Trip<'_> {
         fields.remove(header::EXPECT);
         withhold_credentials(fields);
         withhold_cookies(fields);
+        if self.filter.is_some() {
+            Filter::prepare(fields);
+        }
         let host = match api.host {
             HostField::Upstream => self.kit.host.clone(),
             HostField::Keep => visitor.host.clone(),
@@ -134,7 +178,7 @@ impl Trip<'_> {
         fields.insert(FORWARDED_HOST, visitor.host.clone());
         fields.insert(header::FORWARDED, visitor.forwarded.clone());
         fields.insert(REQUEST_ID, draft.id.value());
-        fields.insert(IDENTITY, self.passport(draft));
+        fields.insert(IDENTITY, passport(self.snapshot, self.kit, self.presence, draft.at));
         parts.uri = uri;
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
@@ -159,24 +203,30 @@ impl Trip<'_> {
         }
         Ok((Request::from_parts(parts, upload), Some(progress)))
     }
+}
 
-    fn passport(&self, draft: &Draft<'_>) -> HeaderValue {
-        let journey = passport::Journey {
-            key: &self.snapshot.passport,
-            issuer: &self.snapshot.issuer,
-            audience: &self.kit.audience,
-            now: draft.at,
-        };
-        match self.presence {
-            Presence::Token(known) => known.passports.show(&journey, || Some(known.traveller())),
-            Presence::Unread => self.kit.anonymous.show(&journey, || None),
-        }
+/// Our word on who calls, for the upstream of an operation.
+pub(crate) fn passport(
+    snapshot: &Snapshot,
+    kit: &Kit,
+    presence: &Presence,
+    now: Timestamp,
+) -> HeaderValue {
+    let journey = passport::Journey {
+        key: &snapshot.passport,
+        issuer: &snapshot.issuer,
+        audience: &kit.audience,
+        now,
+    };
+    match presence {
+        Presence::Token(known) => known.passports.show(&journey, || Some(known.traveller())),
+        Presence::Unread => kit.anonymous.show(&journey, || None),
     }
 }
 
 /// Sends over a pooled connection. What was not sent at all goes once more over a new one; so does
 /// a request that may be repeated and has no body, when a connection that rested turns out stale.
-async fn exchange(
+pub(crate) async fn exchange(
     lane: &Rc<Lane>,
     request: Request<Upload>,
     now: Timestamp,
@@ -320,7 +370,7 @@ fn cookies(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Judges an answer's head as strictly as a request's (`3-gateway`, stage 11).
-fn judge(response: &Response<Incoming>) -> Result<(), Refusal> {
+pub(crate) fn judge(response: &Response<Incoming>) -> Result<(), Refusal> {
     // No operation allows another protocol yet; other interim answers never get here.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS || response.status().is_informational()
     {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use portcullis_core::certificate::ClientCertificate;
 use portcullis_core::jose::claims::AccessClaims;
 use portcullis_core::jose::verify::Verified;
@@ -21,6 +21,7 @@ use portcullis_core::jose::verify::Verified;
 use crate::api_keys::LiveKey;
 use crate::authenticate::{Exposed, Presence};
 use crate::hygiene::Cleansed;
+use crate::hygiene::body::RequestBody;
 use crate::journey::{Answer, Gateway};
 use crate::record::{Draft, Outcome, Stage};
 use crate::refusal::Refusal;
@@ -182,7 +183,7 @@ fn request(cleansed: &Cleansed, page: &'static str, request_id: &str) -> HouseRe
     }
 }
 
-async fn collect(body: Incoming, body_max: usize) -> Result<Bytes, Refusal> {
+async fn collect(body: RequestBody, body_max: usize) -> Result<Bytes, Refusal> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }

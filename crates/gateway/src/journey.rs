@@ -18,6 +18,7 @@ use portcullis_core::time::Clock;
 use crate::api_keys::KeyUses;
 use crate::authenticate::{self, SlowLane};
 use crate::authorize;
+use crate::body::Room;
 use crate::cors;
 use crate::foreign::Foreign;
 use crate::forward;
@@ -25,6 +26,7 @@ use crate::house::House;
 use crate::hygiene::{self, Arrived};
 use crate::limit;
 use crate::memory::{Kits, Visitors};
+use crate::owners::Owners;
 use crate::plain;
 use crate::record::{Draft, Outcome, RequestIds, Stage};
 use crate::refusal::Refusal;
@@ -49,6 +51,8 @@ pub struct Gateway {
     pub foreign: Arc<Foreign>,
     /// When API keys were used, until the binary takes it to the store.
     pub key_uses: KeyUses,
+    /// Whose objects are.
+    pub owners: Owners,
     /// Our own pages.
     pub house: Arc<dyn House>,
     /// Where records go.
@@ -73,6 +77,7 @@ pub struct Worker {
     pub(crate) tokens: TokenCache,
     pub(crate) kits: Kits,
     pub(crate) visitors: Visitors,
+    pub(crate) bodies: Room,
     pub(crate) slow_lane: SlowLane,
     ids: RequestIds,
 }
@@ -100,6 +105,7 @@ impl Worker {
             tokens: TokenCache::new(),
             kits: Kits::default(),
             visitors: Visitors::new(),
+            bodies: Room::default(),
             slow_lane: SlowLane::default(),
             ids: RequestIds::default(),
         }
@@ -151,8 +157,9 @@ impl Worker {
         let identified = authenticate::identify(self, snapshot, routed, draft).await?;
         // Before the decision, whatever it will be: probing is metered like use.
         let counted = limit::admit_caller(counters, snapshot, identified, draft)?;
-        // Last before the upstream: it judges the very request that is sent.
-        let approved = authorize::approve(snapshot, counted, draft)?;
+        // Last before the upstream: it judges the very request that is sent, and reads a body or asks
+        // for an owner only when nothing else refuses.
+        let approved = authorize::approve(self, snapshot, counted, draft).await?;
         // Only an approved request leaves.
         Ok(forward::send(self, snapshot, approved, draft).await?)
     }

@@ -39,6 +39,9 @@ impl Admitted {
     pub(crate) fn cleansed(&self) -> &Cleansed {
         &self.cleansed
     }
+    pub(crate) fn cleansed_mut(&mut self) -> &mut Cleansed {
+        &mut self.cleansed
+    }
     pub(crate) fn into_cleansed(self) -> Box<Cleansed> {
         self.cleansed
     }
@@ -117,6 +120,10 @@ pub struct Counted {
 impl Counted {
     pub(crate) fn identified(&self) -> &Identified {
         &self.identified
+    }
+    /// For what the decision itself learns of a request.
+    pub(crate) fn identified_mut(&mut self) -> &mut Identified {
+        &mut self.identified
     }
     pub(crate) fn into_identified(self) -> Identified {
         self.identified
@@ -200,6 +207,43 @@ fn failures(
         let charge = ask(Bucket { limit: name, position, rate, subject: subject.bytes() });
         if !charge.allowed {
             refused = Some(Counting { name, limit, policies: &[] }.stands(position, charge));
+        }
+    }
+    refused
+}
+
+/// Whether a caller has spent its refused ids.
+pub(crate) fn objects_exhausted(
+    counters: &dyn Counters,
+    limit: &NamedLimit,
+    caller: (IpAddr, &Presence),
+    now: Timestamp,
+) -> Option<Standing> {
+    refused_objects(limit, caller, |bucket| counters.peek(bucket, now))
+}
+
+/// Charges a refused id to its caller; where that is one too many, where it stands.
+pub(crate) fn charge_object(
+    counters: &dyn Counters,
+    limit: &NamedLimit,
+    caller: (IpAddr, &Presence),
+    now: Timestamp,
+) -> Option<Standing> {
+    refused_objects(limit, caller, |bucket| counters.charge(bucket, 1, now))
+}
+
+fn refused_objects(
+    limit: &NamedLimit,
+    (ip, presence): (IpAddr, &Presence),
+    ask: impl Fn(Bucket<'_>) -> Charge,
+) -> Option<Standing> {
+    let counting = Counting::of(limit);
+    let mut refused = None;
+    for (counting, position, rate) in rates([counting]) {
+        let subject = Subject::of_caller(rate.per, ip, presence);
+        let charge = ask(Bucket { limit: counting.name, position, rate, subject: subject.bytes() });
+        if !charge.allowed {
+            refused = Some(counting.stands(position, charge));
         }
     }
     refused

@@ -60,6 +60,8 @@ pub(crate) struct Kit {
     pub(crate) audit: AuditLevel,
     pub(crate) timeout: Duration,
     pub(crate) body_max: u64,
+    /// Media types that a body may have; empty: any.
+    pub(crate) body_types: Vec<Box<str>>,
     pub(crate) lane: Rc<Lane>,
     /// The upstream's own `Host`.
     pub(crate) host: HeaderValue,
@@ -140,14 +142,26 @@ fn assemble(snapshot: &Snapshot, pool: &Pool, operation: &Operation) -> Option<K
         audit: operation.audit,
         timeout: operation.timeout,
         body_max: operation.body_max,
+        body_types: operation.body_types.clone(),
         lane: pool.lane(&api.upstream),
         host: HeaderValue::from_str(&authority).ok()?,
         audience: api.upstream.address.origin().as_str().into(),
-        pure: snapshot.rules.pure_line(operation.id) && operation.audit != AuditLevel::Full,
+        pure: snapshot.rules.pure_line(operation.id)
+            && operation.audit != AuditLevel::Full
+            && reads_token_alone(operation),
         permits: StandingPermits::default(),
         anonymous: Passports::default(),
         api,
     })
+}
+
+/// Whether nothing of the request itself is read for the decision: policy says so too, but a permit
+/// that stood for other requests would be the worst of mistakes.
+fn reads_token_alone(operation: &Operation) -> bool {
+    operation.query.is_empty()
+        && operation.header.is_empty()
+        && operation.body.is_none()
+        && operation.owner.is_none()
 }
 
 /// The limits of an operation by name; without any, the default of its kind of caller.

@@ -12,18 +12,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Uri};
-use portcullis_core::audit::{Clause, MAX_TEXT, Record, moment, neutralise};
+use portcullis_core::audit::{Clause, MAX_TEXT, Part, Record, Shadow, moment, neutralise};
 use portcullis_core::entropy::Entropy;
 use portcullis_core::jose::base64url;
 use portcullis_core::time::Timestamp;
 use portcullis_policy::compile::AuditLevel;
+use portcullis_policy::replay::Recorded;
 
-use crate::authenticate::Scheme;
+use crate::authenticate::{Identified, Scheme};
 use crate::house::HouseAnswer;
 use crate::hygiene::Arrived;
 use crate::journey::Gateway;
 use crate::limit::Standing;
-use crate::snapshot::ApiRoute;
+use crate::route::Destination;
+use crate::snapshot::{ApiRoute, Snapshot};
 use crate::tokens::Known;
 
 /// Plain counters, read by the binary's `/metrics`.
@@ -38,6 +40,10 @@ pub struct Figures {
     pub upstream_errors_total: AtomicU64,
     pub tokens_verified_total: AtomicU64,
     pub token_cache_hits_total: AtomicU64,
+    pub shadow_judged_total: AtomicU64,
+    pub shadow_gained_total: AtomicU64,
+    pub shadow_lost_total: AtomicU64,
+    pub shadow_undecided_total: AtomicU64,
 }
 
 /// Adds one.
@@ -100,6 +106,9 @@ pub(crate) struct Draft<'g> {
     pub(crate) client: Option<String>,
     pub(crate) standing: Option<Standing>,
     pub(crate) clauses: Vec<Clause>,
+    /// What rules read of query, headers, body and owner.
+    resource: Option<Part>,
+    pub(crate) shadow: Option<Shadow>,
     pub(crate) audit: AuditLevel,
     /// The API, once it is known: for challenges.
     pub(crate) api: Option<Arc<ApiRoute>>,
@@ -142,6 +151,8 @@ impl<'g> Draft<'g> {
             client: None,
             standing: None,
             clauses: Vec::new(),
+            resource: None,
+            shadow: None,
             audit: AuditLevel::All,
             api: None,
             scheme: Scheme::Bearer,
@@ -154,6 +165,29 @@ impl<'g> Draft<'g> {
     /// Marks the moment of the decision.
     pub(crate) fn decide(&mut self) {
         self.decided = Some(self.gateway.clock.now());
+    }
+
+    /// The gateway's figures.
+    pub(crate) fn figures(&self) -> &'g Figures {
+        &self.gateway.figures
+    }
+
+    /// Notes what a decision was made of besides the path and the token, where rules read more.
+    pub(crate) fn note(&mut self, snapshot: &Snapshot, identified: &Identified) {
+        let Destination::Operation { kit, resource } = identified.destination() else { return };
+        if kit.pure || !self.tells_facts() {
+            return;
+        }
+        let operation = snapshot.rules.operation(kit.id);
+        let recorded = operation.and_then(|operation| Recorded::of(operation, resource));
+        self.resource = recorded
+            .and_then(|recorded| Part::of(&recorded).or_else(|| Part::of(&Recorded::too_large())));
+    }
+
+    /// Whether the record says what a decision was made of: for lines of an API alone.
+    fn tells_facts(&self) -> bool {
+        let is_judged = matches!(self.stage, Stage::Authorize | Stage::Forward);
+        is_judged && self.api.is_some() && self.audit != AuditLevel::None
     }
 
     /// The nonce for the caller's next proof (RFC 9449 §8.2), where proofs are spoken of.
@@ -214,6 +248,7 @@ impl<'g> Draft<'g> {
         let refused = outcome.decision != "allow";
         let judged = refused || self.audit == AuditLevel::Full;
         let known = self.known.as_ref();
+        let tells = self.tells_facts();
         Record {
             at: stamp(now),
             event: self.event,
@@ -238,6 +273,10 @@ impl<'g> Draft<'g> {
             ip: self.ip.to_string(),
             limit: self.standing.as_ref().map(Standing::words),
             clauses: if judged { std::mem::take(&mut self.clauses) } else { Vec::new() },
+            asked: self.api.is_some().then(|| self.at.unix()),
+            facts: known.filter(|_| tells).and_then(|known| known.facts.clone()),
+            resource: self.resource.take(),
+            shadow: self.shadow.take(),
             decided_us: micros(self.decided.unwrap_or(now)),
             took_us: micros(now),
         }

@@ -11,17 +11,21 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use portcullis_core::denial::Problem;
 use portcullis_core::jose::dpop::ProofFault;
+use portcullis_policy::body::BodyFault;
 use portcullis_policy::decide::Denial;
+use portcullis_policy::query::QueryFault;
 
 use crate::authenticate::CredentialFault;
+use crate::body::ReadFault;
 use crate::guard::WireFault;
 use crate::hygiene::HygieneFault;
 use crate::journey::Answer;
+use crate::owners::OwnerFault;
 use crate::record::{Draft, Outcome};
 use crate::relay::AnswerBody;
 use crate::snapshot::{Reasons, Snapshot};
 use crate::upstream::UpstreamFault;
-use credential::{Challenge, face_of, face_of_unbound, reason_of};
+use credential::{Challenge, face_of, face_of_step_up, face_of_unbound, reason_of};
 
 /// A no, and by which stage.
 #[derive(Debug)]
@@ -44,6 +48,16 @@ pub enum Refusal {
     FailuresExhausted,
     /// Stage 7: the caller's limits.
     CallerLimited,
+    /// Stage 8: what a rule reads can be read in two ways, or not at all.
+    Parameter(QueryFault),
+    Body(BodyFault),
+    Unread(ReadFault),
+    /// Stage 8: the object is another's, or is not there; its caller tried too many such; the API did
+    /// not say whose it is.
+    OwnerForeign,
+    ObjectMissing,
+    ObjectsExhausted,
+    OwnerUnavailable(OwnerFault),
     /// Stage 8: policy's no; a permit of another request; a snapshot that contradicts itself.
     Denied(Box<Denial>),
     PermitForeign,
@@ -59,6 +73,8 @@ pub enum Refusal {
     /// Stage 11: the upstream's answer breaks HTTP's rules, or asks for another protocol.
     UpstreamFramingUnclear,
     UpstreamSwitches,
+    /// Stage 11: an answer of which only some members may go out cannot be read for them.
+    ResponseUnfiltered,
     /// The plain listener serves nothing.
     HttpsOnly,
 }
@@ -123,11 +139,21 @@ impl Refusal {
                 self.face_of_credential()
             }
             Denied(denial) => face_of_denial(denial),
-            PermitForeign | Miswired => face(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal_error",
-                "the gateway contradicts itself and refuses",
+            Parameter(_) | Body(_) | Unread(_) => self.face_of_content(),
+            // One answer, byte for byte, and that of a place where nothing is: whether an object
+            // exists is told to its owner alone.
+            OwnerForeign | ObjectMissing => NotFound.face(),
+            ObjectsExhausted => face(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limited",
+                "too many requests for objects that are not this caller's",
             ),
+            OwnerUnavailable(_) => face(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "it cannot be told whose this is; try again",
+            ),
+            PermitForeign | Miswired => contradicted(),
             BodyTooLarge
             | BodySlow
             | BodyBroken
@@ -135,7 +161,8 @@ impl Refusal {
             | UpstreamSlow
             | HouseSlow
             | UpstreamFramingUnclear
-            | UpstreamSwitches => self.face_of_transfer(),
+            | UpstreamSwitches
+            | ResponseUnfiltered => self.face_of_transfer(),
         }
     }
 
@@ -164,6 +191,37 @@ impl Refusal {
                 "too many failed authentications from this address",
             ),
             _ => face(StatusCode::FORBIDDEN, "https_only", "this API is served over HTTPS only"),
+        }
+    }
+
+    fn face_of_content(&self) -> Face {
+        use Refusal::*;
+        match self {
+            Parameter(_) => face(
+                StatusCode::BAD_REQUEST,
+                "invalid_parameter",
+                "a parameter of this operation must stand once, in its canonical form",
+            ),
+            Unread(ReadFault::BodyTypeForeign) => face(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "body_type_unsupported",
+                "this operation takes another type of body",
+            ),
+            Unread(ReadFault::BodyEncoded) => face(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "body_encoded",
+                "this operation takes the body without a content coding",
+            ),
+            Unread(ReadFault::BodiesCrowded) => face(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "too much work at the moment; try again",
+            ),
+            _ => face(
+                StatusCode::BAD_REQUEST,
+                "invalid_body",
+                "the body is not JSON of the form that this operation takes",
+            ),
         }
     }
 
@@ -202,6 +260,10 @@ impl Refusal {
             Hygiene(fault) => fault.rule().to_owned(),
             Credential(fault) => reason_of(*fault),
             Denied(denial) => denial.reason.to_owned(),
+            Parameter(fault) => format!("{fault:?}"),
+            Body(fault) => format!("{fault:?}"),
+            Unread(fault) => format!("{fault:?}"),
+            OwnerUnavailable(fault) => format!("OwnerUnavailable: {fault}"),
             Upstream(fault) => format!("Upstream{}: {fault}", fault.name()),
             MethodNotAllowed(_) => "MethodNotAllowed".to_owned(),
             other => format!("{other:?}"),
@@ -219,11 +281,14 @@ impl Refusal {
             )
             | PermitForeign
             | Miswired
+            | Unread(ReadFault::BodiesCrowded)
+            | OwnerUnavailable(_)
             | Upstream(_)
             | UpstreamSlow
             | HouseSlow
             | UpstreamFramingUnclear
-            | UpstreamSwitches => "error",
+            | UpstreamSwitches
+            | ResponseUnfiltered => "error",
             _ => "deny",
         }
     }
@@ -290,11 +355,17 @@ fn face_of_denial(denial: &Denial) -> Face {
                 "the access token lacks a scope for this",
             )
         },
+        None if let Some(step_up) = &denial.step_up => face_of_step_up(step_up),
         None if denial.reason == "TokenUnbound" => face_of_unbound(),
         // A closed line is no place: it answers as if nothing were there.
         None if denial.reason == "Closed" => Refusal::NotFound.face(),
         None => face(StatusCode::FORBIDDEN, "forbidden", "this caller may not do this"),
     }
+}
+
+fn contradicted() -> Face {
+    let words = "the gateway contradicts itself and refuses";
+    face(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", words)
 }
 
 /// On a laptop the answer says what the record says.
@@ -330,6 +401,8 @@ fn status(code: u16) -> StatusCode {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_policy::decide::StepUp;
+
     use super::*;
 
     #[test]
@@ -354,6 +427,17 @@ mod tests {
             (CallerLimited, 429, "rate_limited"),
             (PermitForeign, 500, "internal_error"),
             (Miswired, 500, "internal_error"),
+            (Parameter(QueryFault::ParameterDoubled), 400, "invalid_parameter"),
+            (Parameter(QueryFault::ParameterIllTyped), 400, "invalid_parameter"),
+            (Body(BodyFault::BodyMalformed), 400, "invalid_body"),
+            (Body(BodyFault::BodyMemberDoubled), 400, "invalid_body"),
+            (Unread(ReadFault::BodyTypeForeign), 415, "body_type_unsupported"),
+            (Unread(ReadFault::BodyEncoded), 415, "body_encoded"),
+            (Unread(ReadFault::BodiesCrowded), 503, "unavailable"),
+            (OwnerForeign, 404, "not_found"),
+            (ObjectMissing, 404, "not_found"),
+            (ObjectsExhausted, 429, "rate_limited"),
+            (OwnerUnavailable(OwnerFault::Slow), 503, "unavailable"),
             (BodyTooLarge, 413, "body_too_large"),
             (BodySlow, 408, "body_slow"),
             (BodyBroken, 400, "body_broken"),
@@ -380,24 +464,44 @@ mod tests {
 
     #[test]
     fn a_denial_says_403_and_a_closed_line_404() {
-        let denial = |reason, scope: Option<&str>| {
+        let denial = |reason, scope: Option<&str>, max_age: Option<u64>| {
             Refusal::Denied(Box::new(Denial {
                 reason,
                 rule: "portcullis.toml:1.1".into(),
                 scope_needed: scope.map(str::to_owned),
+                step_up: max_age
+                    .map(|age| StepUp { acr_values: vec!["aal2".into()], max_age: Some(age) }),
                 clauses: Vec::new(),
             }))
         };
         let table = [
-            (denial("ScopeMissing", Some("a")), 403, "insufficient_scope"),
-            (denial("ConditionErred", None), 403, "forbidden"),
-            (denial("ActorNotNamed", None), 403, "forbidden"),
-            (denial("TokenUnbound", None), 401, "invalid_token"),
-            (denial("Closed", None), 404, "not_found"),
+            (denial("ScopeMissing", Some("a"), None), 403, "insufficient_scope"),
+            (denial("StepUpNeeded", None, Some(300)), 401, "insufficient_user_authentication"),
+            // Where a challenge would not suffice there is none.
+            (denial("StepUpNeeded", None, None), 403, "forbidden"),
+            (denial("ConditionErred", None, None), 403, "forbidden"),
+            (denial("EvaluatorsDisagree", None, None), 403, "forbidden"),
+            (denial("Forbidden", None, None), 403, "forbidden"),
+            (denial("ForbidErred", None, None), 403, "forbidden"),
+            (denial("ActorNotNamed", None, None), 403, "forbidden"),
+            (denial("TokenUnbound", None, None), 401, "invalid_token"),
+            (denial("Closed", None, None), 404, "not_found"),
         ];
         for (refusal, status, code) in table {
             let face = refusal.face();
             assert_eq!((face.status.as_u16(), face.code), (status, code));
         }
+    }
+
+    #[test]
+    fn anothers_object_and_a_missing_one_are_one_answer() {
+        let said = |refusal: Refusal| {
+            let face = refusal.face();
+            (face.status, face.code, face.detail, matches!(face.challenge, Challenge::None))
+        };
+        let nothing = said(Refusal::NotFound);
+        assert_eq!(said(Refusal::OwnerForeign), nothing);
+        assert_eq!(said(Refusal::ObjectMissing), nothing);
+        assert_ne!(Refusal::OwnerForeign.reason(), Refusal::ObjectMissing.reason());
     }
 }

@@ -15,6 +15,7 @@ use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::hygiene::body::RequestBody;
 use crate::hygiene::override_scan::OverrideScan;
 use crate::upstream::{Engaged, Hold, Reader};
 
@@ -202,7 +203,7 @@ pub(crate) struct Progress {
 
 /// A request's body on its way to an upstream, cut at the operation's cap.
 pub(crate) struct Upload {
-    body: Option<Incoming>,
+    body: Option<RequestBody>,
     left: u64,
     progress: Option<Rc<Progress>>,
     form: Option<OverrideScan>,
@@ -215,7 +216,7 @@ impl Upload {
     }
 
     /// Sends at most `cap` bytes.
-    pub(crate) fn capped(body: Incoming, cap: u64, progress: Rc<Progress>) -> Self {
+    pub(crate) fn capped(body: RequestBody, cap: u64, progress: Rc<Progress>) -> Self {
         Upload { body: Some(body), left: cap, progress: Some(progress), form: None }
     }
 

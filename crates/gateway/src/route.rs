@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use http::Method;
 use portcullis_core::web::Origin;
+use portcullis_policy::resource::Resource;
 use portcullis_policy::table::Found;
 
 use crate::cors::{self, Preflight};
@@ -33,7 +34,7 @@ pub(crate) enum Destination {
     Operation {
         kit: Rc<Kit>,
         /// The path's parameters, decoded once; none where no rule reads them.
-        parameters: Vec<(String, String)>,
+        resource: Resource,
     },
     /// A page of ours.
     House(Box<HouseLine>),
@@ -45,6 +46,15 @@ impl Routed {
     }
     pub(crate) fn destination(&self) -> &Destination {
         &self.destination
+    }
+    /// An operation's request and what is known of it for its rules; `None` for a page of ours.
+    pub(crate) fn learn(&mut self) -> Option<(&mut Cleansed, &mut Resource)> {
+        match &mut self.destination {
+            Destination::Operation { resource, .. } => {
+                Some((self.admitted.cleansed_mut(), resource))
+            }
+            Destination::House(_) => None,
+        }
     }
     pub(crate) fn into_parts(self) -> (Box<Cleansed>, Destination) {
         (self.admitted.into_cleansed(), self.destination)
@@ -107,7 +117,7 @@ fn operation(
         true => Vec::new(),
         false => parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     };
-    Ok(Destination::Operation { parameters, kit })
+    Ok(Destination::Operation { resource: Resource::of_path(parameters), kit })
 }
 
 fn answer_preflight(

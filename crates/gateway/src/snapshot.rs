@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// The access rules.
     pub rules: Arc<Rules>,
+    /// Rules that are judged beside, and decide nothing (`serve --shadow`).
+    pub shadow: Option<Arc<Rules>>,
     /// Our issuer, byte for byte as tokens carry it.
     pub issuer: Arc<str>,
     /// The keys that verify our access tokens.

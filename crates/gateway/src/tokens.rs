@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use portcullis_core::audit::neutralise;
+use portcullis_core::audit::{Part, neutralise};
 use portcullis_core::foreign::{Mapped, Subjects, mapped};
 use portcullis_core::hash::{same, sha256};
 use portcullis_core::jose::claims::{AccessClaims, CallerKind, Confirmation, FactorTimes};
@@ -21,6 +21,7 @@ use portcullis_core::scope::Scopes;
 use portcullis_core::secret::Secret;
 use portcullis_core::time::Timestamp;
 use portcullis_policy::entities::{Caller, Circumstances, UserCaller};
+use portcullis_policy::replay;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 
 use crate::api_keys::{LiveKey, Noted};
@@ -61,6 +62,8 @@ pub(crate) struct Known {
     pub(crate) caller: Caller,
     /// Who, in a record's words.
     pub(crate) label: String,
+    /// What rules may read of it, as records carry it; `None` where that is too long.
+    pub(crate) facts: Option<Part>,
     /// The circumstances that the token fixes; time, address and ages are set at each question.
     pub(crate) circumstances: RefCell<Circumstances>,
     /// Operations that it may always do.
@@ -79,6 +82,7 @@ impl Known {
             Proven::Key(key) => Facts::of_key(key),
             Proven::Foreign(recognised) => Facts::of_foreign(recognised),
         };
+        let recorded = recorded(&proven, &facts);
         Known {
             generation,
             token: Secret::new(text.as_bytes().to_vec()),
@@ -89,6 +93,7 @@ impl Known {
             marks: facts.marks,
             // Another issuer's `sub` may be any text.
             label: neutralise(&facts.caller.label()),
+            facts: recorded,
             caller: facts.caller,
             circumstances: RefCell::new(facts.circumstances),
             permits: StandingPermits::default(),
@@ -148,11 +153,7 @@ impl Known {
 
     /// When each kind of factor was last used.
     fn factors(&self) -> FactorTimes {
-        match &self.proven {
-            Proven::Own(verified) => verified.claims().fat,
-            // RFC 8725 §3.8: when another's users showed what is not ours to believe.
-            Proven::Key(_) | Proven::Foreign(_) => FactorTimes::default(),
-        }
+        self.proven.factors()
     }
 
     /// Whether it may stand for its credential without that being looked at again.
@@ -183,6 +184,23 @@ impl Known {
         }
         ask(&circumstances)
     }
+}
+
+impl Proven {
+    fn factors(&self) -> FactorTimes {
+        match self {
+            Proven::Own(verified) => verified.claims().fat,
+            // RFC 8725 §3.8: when another's users showed what is not ours to believe.
+            Proven::Key(_) | Proven::Foreign(_) => FactorTimes::default(),
+        }
+    }
+}
+
+/// What a record carries, so that the decision can be made again (`replay`): written once a token.
+fn recorded(proven: &Proven, facts: &Facts) -> Option<Part> {
+    let factors = moments(&proven.factors()).into_iter();
+    let factors = factors.filter_map(|(name, at)| Some((name, at?)));
+    Part::of(&replay::Facts::of(&facts.caller, &facts.circumstances, factors))
 }
 
 /// When each factor was last used; `mfa` when two kinds were, or one that is two by itself.

@@ -35,7 +35,8 @@ pub struct LineDraft {
 pub struct AlternativeDraft {
     /// Where the table starts.
     pub place: portcullis_core::fault::Place,
-    /// Principals, an OR: `anyone user service role:x group:x service:x nobody REVIEW REVIEW-PUBLIC`.
+    /// Principals, an OR: `anyone user service role:x group:x service:x nobody REVIEW REVIEW-PUBLIC`;
+    /// `policy` alone leaves it to permits in Cedar files, which the table's other keys narrow.
     pub allow: Vec<Placed<String>>,
     /// Scopes.
     pub scope: Option<ScopeDraft>,
@@ -67,6 +68,54 @@ pub struct AlternativeDraft {
     pub timeout: Option<Placed<String>>,
     /// Largest body, in bytes (1 MiB unless written).
     pub body_max: Option<Placed<u64>>,
+    /// `body = { fields = { amount = "integer" } }`: members declared where the document does not,
+    /// with their types (`string integer number boolean`, or one of them in brackets for an array).
+    pub body_fields: Vec<(Placed<String>, Placed<String>)>,
+    /// `body = { types = ["application/json"] }`.
+    pub body_types: Vec<Placed<String>>,
+    /// `body = { extra = "allow" }`: members that nobody declared pass (a gap).
+    pub body_extra: Option<Placed<String>>,
+    /// `query = { status = "string" }`: parameters declared where the document does not.
+    pub query: Vec<(Placed<String>, Placed<String>)>,
+    /// `owner = { lookup, field }`: the caller's own objects alone.
+    pub owner: Option<OwnerDraft>,
+    /// `step_up = "mfa within 5m"`, or `{ need, when }`.
+    pub step_up: Option<StepUpDraft>,
+    /// `response = […]`, or `{ all = […], "role:x" = […] }`; the same in every table of the line.
+    pub response: Vec<FieldGroupDraft>,
+}
+
+/// `owner = { lookup = "GET /internal/owner/{id}", field = "/owner" }`.
+pub struct OwnerDraft {
+    /// Method and path at the API's upstream.
+    pub lookup: Placed<String>,
+    /// RFC 6901 pointer.
+    pub field: Placed<String>,
+}
+
+/// `step_up`.
+pub struct StepUpDraft {
+    /// `mfa within 5m`, `passkey or totp within 15m`.
+    pub need: Placed<String>,
+    /// When it is needed; always, if nothing is written. Absent or erring: needed.
+    pub when: Option<Placed<String>>,
+}
+
+/// One group of `response`.
+pub struct FieldGroupDraft {
+    /// `role:x` and the like; `None` for everyone whom the line lets in.
+    pub to: Option<Placed<String>>,
+    /// Members.
+    pub members: Vec<Placed<String>>,
+}
+
+/// One Cedar file of `[policy] policies`: a `forbid` there always counts, a `permit` only on lines
+/// with `allow = "policy"`.
+pub struct PolicyFile {
+    /// Its name as messages show it.
+    pub file: std::sync::Arc<str>,
+    /// Its text.
+    pub text: std::sync::Arc<str>,
 }
 
 impl AlternativeDraft {
@@ -90,6 +139,13 @@ impl AlternativeDraft {
             audit: None,
             timeout: None,
             body_max: None,
+            body_fields: Vec::new(),
+            body_types: Vec::new(),
+            body_extra: None,
+            query: Vec::new(),
+            owner: None,
+            step_up: None,
+            response: Vec::new(),
         }
     }
 }
@@ -117,6 +173,8 @@ pub struct Vocabulary {
     pub limits: Vec<(String, bool)>,
     /// `identity.attributes`: name and type.
     pub attributes: Vec<(String, AttributeType)>,
+    /// Factors that people can have (`identity.mfa.factors`): `totp`, `passkey`, `recovery`.
+    pub factors: Vec<String>,
     /// When the file is judged (for `until` dates that passed), Unix seconds.
     pub now: i64,
 }

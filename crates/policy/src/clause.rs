@@ -14,6 +14,7 @@ use crate::condition::Condition;
 use crate::credential::Bound;
 use crate::entities::{Caller, Circumstances};
 use crate::schema::PrincipalKind;
+use crate::step_up::StepUpClause;
 
 /// One table of a line.
 pub(crate) struct Alternative {
@@ -21,8 +22,10 @@ pub(crate) struct Alternative {
     pub(crate) rule: Arc<str>,
     /// Where the table starts.
     pub(crate) place: Place,
-    /// An OR; never empty.
+    /// An OR; never empty. With `policy`, everyone of whom permits of files can speak.
     pub(crate) allow: Vec<Principal>,
+    /// Whose permit it is.
+    pub(crate) grants: Grants,
     /// Scopes asked for.
     pub(crate) scope: Option<ScopeClause>,
     /// To what the token must be bound.
@@ -35,6 +38,28 @@ pub(crate) struct Alternative {
     pub(crate) until: Option<(i64, String)>,
     /// The condition, with its place.
     pub(crate) when: Option<(Condition, Place)>,
+    /// How fresh a factor has to be.
+    pub(crate) step_up: Option<StepUpClause>,
+    /// Whose objects are meant.
+    pub(crate) objects: Objects,
+}
+
+/// Who permits what a table allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grants {
+    /// The table itself.
+    Table,
+    /// `allow = "policy"`: a permit in a Cedar file, which the table only narrows.
+    Files,
+}
+
+/// Whose objects a table is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Objects {
+    /// Anyone's.
+    Anyones,
+    /// `owner`: those of the caller.
+    CallersOwn,
 }
 
 /// Whom a table allows.
@@ -58,7 +83,12 @@ pub(crate) enum ScopeClause {
 impl Alternative {
     /// Whether nothing but the credential decides: caller, scopes, binding, actors.
     pub(crate) fn is_pure(&self) -> bool {
-        self.when.is_none() && self.from.is_empty() && self.until.is_none()
+        self.when.is_none()
+            && self.from.is_empty()
+            && self.until.is_none()
+            && self.step_up.is_none()
+            && self.objects == Objects::Anyones
+            && self.grants == Grants::Table
     }
 
     /// Whether it admits callers of a kind.
@@ -66,12 +96,16 @@ impl Alternative {
         self.allow.iter().any(|principal| principal.kind() == kind)
     }
 
-    /// The Cedar policy: one `permit`, a `when` per clause.
-    pub(crate) fn policy(&self, action: &str) -> String {
-        let mut text = format!(
-            "@id({:?})\npermit(principal, action == Action::{action:?}, resource)\n",
-            &*self.rule
-        );
+    /// The Cedar policy: one `permit`, a `when` per clause. Its action is left open: an operation is
+    /// decided by its own policies alone.
+    pub(crate) fn policy(&self) -> String {
+        let head = format!("@id({:?})\npermit(principal, action, resource)\n", &*self.rule);
+        format!("{head}{};", self.clauses())
+    }
+
+    /// A `when` per clause.
+    pub(crate) fn clauses(&self) -> String {
+        let mut text = String::new();
         let principals: Vec<String> = self.allow.iter().map(Principal::cedar).collect();
         clause(&mut text, &principals.join(" || "));
         if let Some(scope) = &self.scope {
@@ -98,8 +132,20 @@ impl Alternative {
         if let Some((condition, _)) = &self.when {
             clause(&mut text, &condition.guarded);
         }
-        text.push(';');
+        if let Some(step_up) = &self.step_up {
+            clause(&mut text, &step_up.cedar());
+        }
+        if self.objects == Objects::CallersOwn {
+            clause(&mut text, "resource.owner == principal.id");
+        }
         text
+    }
+
+    /// Its conditions, each with its place: what the operator wrote in Cedar.
+    pub(crate) fn conditions(&self) -> impl Iterator<Item = (&Condition, &Place)> {
+        let when = self.when.iter().map(|(condition, place)| (condition, place));
+        let needed = self.step_up.iter().filter_map(|step_up| step_up.when.as_ref());
+        when.chain(needed.map(|needed| (&needed.condition, &needed.place)))
     }
 }
 
@@ -244,6 +290,10 @@ pub(crate) enum ClauseKind {
     From,
     Until,
     When,
+    StepUp,
+    Owner,
+    /// `allow = "policy"`: no permit of a file holds.
+    Policy,
 }
 
 impl ClauseKind {
@@ -257,12 +307,15 @@ impl ClauseKind {
             ClauseKind::From => "NetworkForeign",
             ClauseKind::Until => "LineEnded",
             ClauseKind::When => "ConditionFalse",
+            ClauseKind::StepUp => "StepUpNeeded",
+            ClauseKind::Owner => "OwnerForeign",
+            ClauseKind::Policy => "PolicySilent",
         }
     }
 }
 
 impl Alternative {
-    /// Its clauses but `when`, each with whether it holds, its words and its inputs.
+    /// Its clauses but those that Cedar tells, each with whether it holds, its words and its inputs.
     pub(crate) fn plain_clauses(
         &self,
         caller: &Caller,
@@ -274,7 +327,12 @@ impl Alternative {
             inputs,
         };
         let held = self.allow.iter().any(|principal| principal.is(caller));
-        let words = format!("allow = {}", listed(self.allow.iter().map(Principal::words)));
+        let words = match self.grants {
+            Grants::Table => {
+                format!("allow = {}", listed(self.allow.iter().map(Principal::words)))
+            }
+            Grants::Files => "allow = \"policy\"".to_owned(),
+        };
         let mut clauses = vec![(ClauseKind::Allow, clause(words, held, who(caller)))];
         if let Some(scope) = &self.scope {
             let words = match scope {

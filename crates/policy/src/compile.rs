@@ -1,27 +1,44 @@
-//! From drafts to rules: each line judged, each table compiled to a Cedar `permit` against its own
-//! operation's schema. All faults are collected, so that a person mends a file in one go.
+//! From drafts to rules: each line judged, each table compiled to a Cedar `permit`, Cedar files laid
+//! over the operations that they speak of. All faults are collected, so that a person mends a file in
+//! one go.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use cedar_policy::{Authorizer, EntityUid, Policy, PolicyId, PolicySet};
-use portcullis_core::fault::{Fault, Severity};
+use cedar_policy::{Authorizer, Effect, EntityUid, Policy};
+use portcullis_core::fault::{Fault, Place, Severity};
 use portcullis_core::web::Address;
 
-use crate::access::{ApiDraft, Vocabulary};
-use crate::clause::{Alternative, Principal};
-use crate::condition::Condition;
-use crate::credential::{self, Accepts, Bound};
+use crate::access::{ApiDraft, PolicyFile, Vocabulary};
+use crate::body::BodyShape;
+use crate::cedar_files::FilePolicies;
+use crate::clause::Alternative;
+use crate::credential::Bound;
+use crate::declared::{Declared, Uses};
 use crate::documented;
-use crate::entities::{Names, Needs, uid};
-use crate::line::{self, Closed, Line};
+use crate::entities::{Names, Needs};
+use crate::entry::Gathering;
+use crate::expr::Lowered;
+use crate::field::Field;
+use crate::line::{self, Around, Closed, Line};
+use crate::openapi::DocumentedOperation;
+use crate::operation::{ApiShared, Source, compile_line};
 use crate::parameter::Parameter;
-use crate::schema::{self, PrincipalKind};
+use crate::response::Response;
+use crate::schema;
 use crate::shape::LineKey;
+use crate::stage::{CedarSets, Mark, Waits};
 use crate::table::{Found, Mounted, OperationId, Table, Target, Trie};
-use crate::types;
 
 /// Most lines over all APIs.
 pub const MAX_LINES: usize = 5_000;
+
+/// Most policies over all Cedar files.
+pub const MAX_POLICIES: usize = 5_000;
+/// Longest Cedar file, in bytes.
+pub const MAX_POLICY_FILE_BYTES: usize = 8 * 1024 * 1024;
+/// Names of APIs that are actions already.
+const RESERVED_APIS: [&str; 3] = ["read", "write", "tag"];
 
 /// One generation of rules: table, operations, policies; immutable.
 pub struct Rules {
@@ -29,6 +46,24 @@ pub struct Rules {
     pub(crate) entries: Vec<Entry>,
     pub(crate) names: Names,
     pub(crate) authorizer: Authorizer,
+    /// The policies of files, in their order, with what became of them.
+    pub(crate) files: Vec<FileRule>,
+    /// Decisions by the compiled evaluator, for the sample that Cedar decides too.
+    pub(crate) decisions: AtomicU64,
+    pub(crate) disagreements: AtomicU64,
+}
+
+/// One policy of a Cedar file.
+pub(crate) struct FileRule {
+    /// `file.cedar:line`.
+    pub(crate) id: Arc<str>,
+    pub(crate) place: Place,
+    pub(crate) effect: Effect,
+    /// Whether some operation has it.
+    pub(crate) fires: bool,
+    /// For a permit, the first operation that it speaks of and that does not say
+    /// `allow = "policy"`: there it is ignored.
+    pub(crate) outside: Option<Arc<str>>,
 }
 
 /// One operation with all that decides it.
@@ -39,10 +74,26 @@ pub(crate) struct Entry {
     pub(crate) alternatives: Vec<Alternative>,
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) action: EntityUid,
-    pub(crate) policies: PolicySet,
+    /// Every Cedar policy that decides the operation: tables, then permits of files, then forbids.
+    pub(crate) policies: Vec<Policy>,
+    /// What each of them is.
+    pub(crate) marks: Vec<Mark>,
+    /// The same for the compiled evaluator, in the same order; `None`: Cedar decides.
+    pub(crate) lowered: Option<Vec<Lowered>>,
+    /// The same as Cedar takes them.
+    pub(crate) cedar: CedarSets,
+    /// Permits of files, not narrowed by the table.
+    pub(crate) bare: Option<CedarSets>,
     pub(crate) needs: Needs,
+    pub(crate) uses: Uses,
+    /// What any of its policies waits for, and any of its forbids.
+    pub(crate) waits: Waits,
+    pub(crate) forbids_wait: Waits,
     /// Positions of alternatives that Cedar's types prove false for every caller.
     pub(crate) impossible: Vec<usize>,
+    pub(crate) response: Option<Response>,
+    /// Set when the two evaluators disagreed: Cedar decides from then on.
+    pub(crate) distrusted: AtomicBool,
 }
 
 /// What the gateway needs to know of an operation besides its rule.
@@ -77,6 +128,67 @@ pub struct Operation {
     pub asks_certificate: bool,
     /// Whether an API key will do (`accept = "key"`).
     pub accepts_key: bool,
+    /// Query parameters that rules read: each at most once in a request ([`crate::query::read`]).
+    pub query: Vec<Field>,
+    /// Header fields that rules read, in lower case: each at most once.
+    pub header: Vec<Field>,
+    /// What is to be read of the body before the decision, where a rule needs it.
+    pub body: Option<JudgedBody>,
+    /// How the object's owner is found, where a rule needs it.
+    pub owner: Option<OwnerLookup>,
+    /// Media types that the body may have (`body = { types = […] }`); empty: any.
+    pub body_types: Vec<Box<str>>,
+    /// Which members of an answer go out; `None`: the answer passes as it is.
+    pub response: Option<ResponseRule>,
+    /// Tags of the document.
+    pub tags: Vec<Arc<str>>,
+}
+
+/// A body that rules read: JSON, parsed once ([`crate::body::read`]), sent on byte for byte.
+#[derive(Clone, Debug)]
+pub struct JudgedBody {
+    /// Most bytes (64 KiB; at most 1 MiB).
+    pub max: u64,
+    /// What it may hold.
+    pub shape: Arc<BodyShape>,
+    /// The members that rules read, in the order of [`crate::resource::Resource::body`].
+    pub fields: Vec<Field>,
+}
+
+/// `owner = { lookup = "GET /internal/owner/{id}", field = "/owner" }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerLookup {
+    /// The path at the API's upstream, behind its prefix: literal pieces, and positions in
+    /// [`crate::resource::Resource::parameters`] whose values are encoded anew.
+    pub path: Vec<LookupPiece>,
+    /// RFC 6901 pointer to the owner in the answer.
+    pub field: Box<str>,
+}
+
+/// A piece of a look-up's path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookupPiece {
+    /// As it is.
+    Literal(Box<str>),
+    /// The value of a path parameter, percent-encoded as one segment.
+    Parameter(usize),
+}
+
+/// `response = ["id", "name"]`, with more for some principals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResponseRule {
+    /// Each group: who sees it besides everyone whom the line lets in, and the members, dotted
+    /// (`owner.name`; arrays are looked through).
+    pub groups: Vec<FieldGroup>,
+}
+
+/// Members of an answer that go out together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldGroup {
+    /// `None`: every caller of the line; else `role:x`, `group:x`, `service:x`, `user`, `service`.
+    pub to: Option<Box<str>>,
+    /// The members.
+    pub members: Vec<Box<str>>,
 }
 
 /// How a line is recorded.
@@ -96,29 +208,67 @@ pub enum AuditLevel {
 ///
 /// # Errors
 /// Every fault of severity `Error`. Gaps do not stop a load; see [`crate::coverage::gaps`].
-pub fn compile(apis: &[ApiDraft], vocabulary: &Vocabulary) -> Result<Rules, Vec<Fault>> {
+pub fn compile(
+    apis: &[ApiDraft],
+    policies: &[PolicyFile],
+    vocabulary: &Vocabulary,
+) -> Result<Rules, Vec<Fault>> {
     let mut faults = schema_faults(vocabulary);
     let count: usize = apis.iter().map(|api| api.lines.len()).sum();
     if count > MAX_LINES {
         faults.push(too_many_lines(apis, count));
         return Err(faults);
     }
-    let mut table = Table::default();
-    let mut entries = Vec::with_capacity(count);
+    let files = FilePolicies::read(policies, vocabulary, &mut faults);
+    let mut built = Built {
+        table: Table::default(),
+        entries: Vec::with_capacity(count),
+        gathering: Gathering::new(&files, vocabulary),
+        actions: Vec::new(),
+    };
     for api in apis {
-        compile_api(api, vocabulary, (&mut table, &mut entries), &mut faults);
+        compile_api(api, &mut built, &mut faults);
+    }
+    let Built { mut table, entries, gathering, actions } = built;
+    if faults.is_empty() {
+        files.check_actions(&actions, &mut faults);
     }
     let targets = entries.iter().map(|entry: &Entry| Target {
         open: entry.closed.is_none(),
         parameters: entry.parameters.clone(),
     });
     table.set_targets(targets.collect());
-    match Names::new() {
-        Some(names) if faults.is_empty() => {
-            Ok(Rules { table, entries, names, authorizer: Authorizer::new() })
-        }
-        _ => Err(faults),
-    }
+    let names = Names::new().filter(|_| faults.is_empty()).ok_or(faults)?;
+    Ok(Rules {
+        table,
+        entries,
+        names,
+        authorizer: Authorizer::new(),
+        files: file_rules(&gathering),
+        decisions: AtomicU64::new(0),
+        disagreements: AtomicU64::new(0),
+    })
+}
+
+/// What is built, line by line.
+pub(crate) struct Built<'b> {
+    table: Table,
+    entries: Vec<Entry>,
+    pub(crate) gathering: Gathering<'b>,
+    /// Every action and group.
+    pub(crate) actions: Vec<Arc<str>>,
+}
+
+fn file_rules(gathering: &Gathering<'_>) -> Vec<FileRule> {
+    let all = gathering.files.all.iter().enumerate();
+    all.map(|(position, file)| FileRule {
+        id: Arc::clone(&file.id),
+        place: file.place.clone(),
+        effect: file.effect,
+        fires: gathering.used.contains(&position),
+        outside: gathering.outside.get(&position).map(Arc::clone),
+    })
+    .collect()
 }
 
 impl Rules {
@@ -162,14 +312,24 @@ impl Rules {
     /// Whether the decision of the operation is a function of the token and these rules alone, so that the gateway may keep a verdict beside the verified token for as
     /// long as token and rules generation stay.
     ///
-    /// Sound because no table of such a line has `when`, `from` or `until`: its policies are made
+    /// Sound because no table of such a line has `when`, `from`, `until`, `step_up` or `owner`, and no
+    /// Cedar file speaks of the operation: its policies are made
     /// by [`Alternative::policy`] of `allow`, `scope`, `bound` and `via` alone, which read `principal`
     /// (kind, id, roles, groups) and `context.{scopes, dpop, mtls, actors}`; all of these are fixed
     /// by the token: a bound token is refused before the decision wherever its proof is missing. Parameters, time
     /// and address occur in no policy of the operation, and one operation is decided by its own
     /// policies only. A closed line is pure too: it never allows.
     pub fn pure_line(&self, id: OperationId) -> bool {
-        self.entry(id).is_some_and(|entry| entry.alternatives.iter().all(Alternative::is_pure))
+        self.entry(id).is_some_and(|entry| {
+            entry.alternatives.iter().all(Alternative::is_pure)
+                && entry.marks.len() == entry.alternatives.len()
+        })
+    }
+
+    /// How often Cedar contradicted the compiled evaluator in the sample that both decide. Anything
+    /// but 0 is a defect; the request was denied, and Cedar decides its operation since.
+    pub fn disagreements(&self) -> u64 {
+        self.disagreements.load(Ordering::Relaxed)
     }
 
     pub(crate) fn entry(&self, id: OperationId) -> Option<&Entry> {
@@ -177,31 +337,44 @@ impl Rules {
     }
 }
 
-fn compile_api(
-    api: &ApiDraft,
-    vocabulary: &Vocabulary,
-    built: (&mut Table, &mut Vec<Entry>),
-    faults: &mut Vec<Fault>,
-) {
-    let (table, entries) = built;
+fn compile_api(api: &ApiDraft, built: &mut Built<'_>, faults: &mut Vec<Fault>) {
+    let name = &api.name;
+    if RESERVED_APIS.contains(&name.value.as_str()) {
+        faults.push(Fault::error(
+            "ApiNameReserved",
+            name.place.clone(),
+            format!("`{}` is the name of an action", name.value),
+            format!("name the API otherwise than `{}`", RESERVED_APIS.join("`, `")),
+        ));
+    }
     let (shared, mut trie) = (ApiShared::of(api), Trie::new());
-    for draft in &api.lines {
-        let Some(line) = line::read(draft, vocabulary, faults) else { continue };
-        let id = OperationId(u32::try_from(entries.len()).unwrap_or(u32::MAX));
+    let keys: Vec<Option<LineKey>> =
+        api.lines.iter().map(|draft| line::read_key(draft, faults)).collect();
+    let document = api.document.as_ref().map(|document| &document.value);
+    let mut owned = owned(&keys, document);
+    for (position, (draft, key)) in api.lines.iter().zip(keys).enumerate() {
+        let operations = owned.get_mut(position).map(std::mem::take).unwrap_or_default();
+        let parameters =
+            key.as_ref().map(|key| documented::parameters(key, document)).unwrap_or_default();
+        let mut declared = Declared::of(parameters, &operations);
+        declared.extend(draft, faults);
+        let around = Around { vocabulary: built.gathering.vocabulary, declared: &declared };
+        let Some(line) = line::read(draft, key, around, faults) else { continue };
+        let id = OperationId(u32::try_from(built.entries.len()).unwrap_or(u32::MAX));
         if let Some(twin) = trie.insert(&line.key.shape, line.key.method, id) {
-            let rule = entries.get(twin.0 as usize).map(|entry| Arc::clone(&entry.operation.rule));
+            let twin = built.entries.get(twin.0 as usize);
+            let rule = twin.map(|entry| Arc::clone(&entry.operation.rule));
             faults.push(shape_twice(&line, rule.as_deref().unwrap_or("another line")));
             continue;
         }
-        let document = api.document.as_ref().map(|document| &document.value);
-        let parameters = documented::parameters(&line.key, document);
-        if let Some(entry) = compile_line(line, id, (&shared, &parameters, vocabulary), faults) {
-            entries.push(entry);
+        let from = Source { shared: &shared, draft, declared: &declared, operations: &operations };
+        if let Some(entry) = compile_line(line, id, &from, (built, faults)) {
+            built.entries.push(entry);
         }
     }
     documented::check_rules(api, faults);
     let at = &api.at.value;
-    if table.mount(&at.authority(), at.path(), trie) == Mounted::Occupied {
+    if built.table.mount(&at.authority(), at.path(), trie) == Mounted::Occupied {
         faults.push(Fault::error(
             "AddressTwice",
             api.at.place.clone(),
@@ -211,147 +384,25 @@ fn compile_api(
     }
 }
 
-/// What all lines of an API share.
-struct ApiShared {
-    name: Arc<str>,
-    at: Arc<Address>,
-}
-
-impl ApiShared {
-    fn of(api: &ApiDraft) -> Self {
-        ApiShared { name: api.name.value.as_str().into(), at: Arc::new(api.at.value.clone()) }
-    }
-}
-
-/// Validates the line's tables against its schema; `None` after a fault.
-fn compile_line(
-    line: Line,
-    id: OperationId,
-    around: (&ApiShared, &[Parameter], &Vocabulary),
-    faults: &mut Vec<Fault>,
-) -> Option<Entry> {
-    let (shared, parameters, vocabulary) = around;
-    let key: Arc<str> = line.key.to_string().into();
-    let kinds = kinds(&line.alternatives);
-    // A closed line has no policy; it still has a place in the table.
-    let validator = schema::validator(&key, parameters, &kinds, vocabulary)?;
-    let before = faults.len();
-    let mut policies = PolicySet::new();
-    let mut impossible = Vec::new();
-    for (position, alternative) in line.alternatives.iter().enumerate() {
-        types::check_names(alternative, parameters, vocabulary, faults);
-        if faults.len() > before {
-            continue;
-        }
-        let source = alternative.policy(&key);
-        let policy = Policy::parse(Some(PolicyId::new(&*alternative.rule)), &source).ok();
-        match policy {
-            Some(policy) => {
-                let proof = types::validate(&validator, &policy, (&source, alternative), faults);
-                if proof == types::Proof::Impossible {
-                    impossible.push(position);
-                }
-                policies.add(policy).ok()?;
-            }
-            None => faults.push(types::unreadable(alternative)),
-        }
-    }
-    if faults.len() > before {
-        return None;
-    }
-    Some(Entry {
-        operation: operation(&line, id, (shared, &key)),
-        action: uid("Action", &key)?,
-        needs: needs(&line.alternatives),
-        key: line.key,
-        closed: line.closed,
-        alternatives: line.alternatives,
-        parameters: parameters.to_vec(),
-        policies,
-        impossible,
-    })
-}
-
-fn operation(line: &Line, id: OperationId, around: (&ApiShared, &Arc<str>)) -> Operation {
-    let (shared, key) = around;
-    let mut scopes: Vec<String> = Vec::new();
-    for scope in line.alternatives.iter().filter_map(|alternative| alternative.scope.as_ref()) {
-        for name in scope.named().iter() {
-            if !scopes.iter().any(|known| known == name) {
-                scopes.push(name.to_owned());
-            }
-        }
-    }
-    let is_public = line.alternatives.iter().any(|a| a.admits(PrincipalKind::Anonymous));
-    Operation {
-        id,
-        api: Arc::clone(&shared.name),
-        at: Arc::clone(&shared.at),
-        key: Arc::clone(key),
-        rule: Arc::clone(&line.rule),
-        authenticates: !is_public,
-        limits: line.settings.limits.clone(),
-        timeout: line.settings.timeout,
-        body_max: line.settings.body_max,
-        audit: line.settings.audit,
-        scopes,
-        bound: credential::bound_of(&line.alternatives),
-        asks_certificate: line.alternatives.iter().any(|a| a.bound.is_some_and(Bound::takes_mtls)),
-        accepts_key: line.settings.accepts == Accepts::TokensAndKeys && line.closed.is_none(),
-    }
-}
-
-/// The kinds that the line names; a closed line is given one, for its (empty) schema.
-fn kinds(alternatives: &[Alternative]) -> Vec<PrincipalKind> {
-    let mut kinds: Vec<PrincipalKind> = alternatives
+/// The documented operations for which each line answers.
+fn owned<'d>(
+    keys: &[Option<LineKey>],
+    document: Option<&'d crate::openapi::Document>,
+) -> Vec<Vec<&'d DocumentedOperation>> {
+    let mut owned: Vec<Vec<&DocumentedOperation>> = vec![Vec::new(); keys.len()];
+    let Some(document) = document else { return owned };
+    let (positions, known): (Vec<usize>, Vec<&LineKey>) = keys
         .iter()
-        .flat_map(|alternative| alternative.allow.iter().map(Principal::kind))
-        .collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    if kinds.is_empty() { vec![PrincipalKind::User] } else { kinds }
-}
-
-fn needs(alternatives: &[Alternative]) -> Needs {
-    let mut needs = Needs::default();
-    for alternative in alternatives {
-        for principal in &alternative.allow {
-            let parent = match principal {
-                Principal::Role(name) => uid("Role", name),
-                Principal::Group(name) => uid("Group", name),
-                Principal::Anyone
-                | Principal::User
-                | Principal::Service
-                | Principal::NamedService(_) => None,
-            };
-            if let Some(parent) = parent {
-                needs.parent(parent);
-            }
-        }
-        if alternative.scope.is_some() {
-            needs.context("scopes");
-        }
-        if alternative.bound.is_some_and(Bound::takes_dpop) {
-            needs.context("dpop");
-        }
-        if alternative.bound.is_some_and(Bound::takes_mtls) {
-            needs.context("mtls");
-        }
-        if !alternative.admits(PrincipalKind::Anonymous) {
-            needs.context("actors");
-        }
-        if !alternative.from.is_empty() {
-            needs.context("ip");
-        }
-        if alternative.until.is_some() {
-            needs.context("now");
-        }
-        let condition: Option<&Condition> = alternative.when.as_ref().map(|(when, _)| when);
-        if let Some(condition) = condition {
-            needs.condition(condition);
+        .enumerate()
+        .filter_map(|(position, key)| Some((position, key.as_ref()?)))
+        .unzip();
+    for one in documented::owners(&known, document) {
+        let position = one.line.and_then(|line| positions.get(line));
+        if let Some(line) = position.and_then(|position| owned.get_mut(*position)) {
+            line.push(one.operation);
         }
     }
-    needs
+    owned
 }
 
 fn shape_twice(line: &Line, twin: &str) -> Fault {

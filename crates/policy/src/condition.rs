@@ -23,6 +23,8 @@ pub(crate) struct Condition {
     pub(crate) text: String,
     /// With its guard; what Cedar evaluates.
     pub(crate) guarded: String,
+    /// That it is surely false: what it reads is there, and it does not hold.
+    pub(crate) refuted: String,
     /// The same, to be evaluated alone when a denial needs its reason.
     pub(crate) expression: Expression,
     /// The attributes that it reads.
@@ -74,29 +76,29 @@ pub(crate) struct ConditionMalformed {
 }
 
 impl Condition {
-    /// Reads a condition. `optional` are the attributes that a caller or context may lack.
-    pub(crate) fn parse(text: &str, optional: &[Read]) -> Result<Self, ConditionMalformed> {
+    /// Reads a condition. `optional` tells the attributes that a request may lack.
+    pub(crate) fn parse(
+        text: &str,
+        optional: &dyn Fn(&Read) -> bool,
+    ) -> Result<Self, ConditionMalformed> {
         check_size(text)?;
         Expression::from_str(text).map_err(|errors| {
             let first = errors.iter().next().map(DetailedError::from);
             syntax_fault(text, first)
         })?;
         let tree = tree(text).ok_or_else(|| syntax_fault(text, None))?;
-        let mut seen = Seen::default();
-        seen.visit(&tree, 0);
+        let seen = Survey::of(&tree);
         if seen.depth > MAX_CONDITION_DEPTH {
             return Err(too_deep(text));
         }
-        let guards: Vec<String> = optional
-            .iter()
-            .filter(|candidate| seen.reads.contains(*candidate))
-            .map(|read| read.guard())
-            .collect();
-        let guarded = guard(text, &guards);
+        let lacking = |read: &&Read| read.access == Access::Value && optional(read);
+        let guards: Vec<String> = seen.reads.iter().filter(lacking).map(Read::guard).collect();
+        let guarded = guard(text, &guards, "");
         let expression = Expression::from_str(&guarded).map_err(|_| syntax_fault(text, None))?;
         Ok(Condition {
             text: text.to_owned(),
             guarded,
+            refuted: guard(text, &guards, "!"),
             expression,
             reads: seen.reads,
             literals: seen.literals,
@@ -112,10 +114,15 @@ impl Condition {
             .filter_map(|read| read.path.first().map(String::as_str))
     }
 
-    /// Where the condition starts within [`Condition::guarded`].
-    pub(crate) fn offset(&self) -> usize {
+    /// Where the condition's text starts within a policy's source, which holds [`Condition::guarded`]
+    /// or [`Condition::refuted`].
+    pub(crate) fn offset_in(&self, source: &str) -> Option<usize> {
         // `(\n` … `\n)`: the text stands once, at the end.
-        self.guarded.len().saturating_sub(self.text.len() + 2)
+        let embedded = [&self.guarded, &self.refuted].into_iter();
+        embedded
+            .filter_map(|form| Some(source.rfind(form.as_str())? + form.len()))
+            .max()
+            .map(|end| end.saturating_sub(self.text.len() + 2))
     }
 }
 
@@ -136,17 +143,21 @@ impl Read {
         name
     }
 
+    /// `context.age has "mfa"`. Members of a body are asked for level by level.
     fn guard(&self) -> String {
-        let mut owner = self.root.name().to_owned();
-        let (last, before) = match self.path.split_last() {
-            Some(split) => split,
-            None => return "true".into(),
+        let first = match (self.root, self.path.first().map(String::as_str)) {
+            (Root::Resource, Some("body")) => 1,
+            _ => self.path.len().saturating_sub(1),
         };
-        for part in before {
-            owner.push('.');
-            owner.push_str(part);
+        let mut owner = self.root.name().to_owned();
+        let mut guards: Vec<String> = Vec::new();
+        for (level, part) in self.path.iter().enumerate() {
+            if level >= first {
+                guards.push(format!("{owner} has {part:?}"));
+            }
+            owner = format!("{owner}[{part:?}]");
         }
-        format!("{owner} has {last:?}")
+        if guards.is_empty() { "true".into() } else { guards.join(" && ") }
     }
 }
 
@@ -169,12 +180,13 @@ impl Root {
 }
 
 /// The line feeds keep a trailing `//` comment from swallowing the bracket.
-fn guard(text: &str, guards: &[String]) -> String {
+fn guard(text: &str, guards: &[String], sign: &str) -> String {
     let mut guarded = String::new();
     for guard in guards {
         guarded.push_str(guard);
         guarded.push_str(" && ");
     }
+    guarded.push_str(sign);
     guarded.push_str("(\n");
     guarded.push_str(text);
     guarded.push_str("\n)");
@@ -240,14 +252,43 @@ fn tree(text: &str) -> Option<Value> {
     json.pointer("/conditions/0/body").cloned()
 }
 
-#[derive(Default)]
-struct Seen {
-    reads: BTreeSet<Read>,
-    literals: Vec<(String, String)>,
-    depth: usize,
+/// What an expression touches.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Survey {
+    /// The attributes that it reads.
+    pub(crate) reads: BTreeSet<Read>,
+    /// Entities that it names, as (type, id).
+    pub(crate) literals: Vec<(String, String)>,
+    /// Its nesting.
+    pub(crate) depth: usize,
+    /// Whether it computes, so that it can err on values of the right type.
+    pub(crate) arithmetic: bool,
 }
 
-impl Seen {
+impl Survey {
+    /// Of an expression as Cedar's JSON.
+    pub(crate) fn of(tree: &Value) -> Self {
+        let mut seen = Survey::default();
+        seen.visit(tree, 0);
+        seen
+    }
+
+    /// Whether it reads the body.
+    pub(crate) fn reads_body(&self) -> bool {
+        self.reads_member("body")
+    }
+
+    /// Whether it reads who owns the object.
+    pub(crate) fn reads_owner(&self) -> bool {
+        self.reads_member("owner")
+    }
+
+    fn reads_member(&self, member: &str) -> bool {
+        self.reads.iter().any(|read| {
+            read.root == Root::Resource && read.path.first().is_some_and(|first| first == member)
+        })
+    }
+
     fn visit(&mut self, tree: &Value, depth: usize) {
         match tree {
             Value::Array(items) => items.iter().for_each(|item| self.visit(item, depth)),
@@ -288,8 +329,31 @@ impl Seen {
             }
             "is" | "in" | "==" => self.identity(inner, depth),
             // A chain is not a depth: brackets, which nest it, were counted in the text.
-            "&&" | "||" => self.visit(inner, depth.saturating_sub(2)),
+            "&&" => self.conjuncts(inner, depth.saturating_sub(2)),
+            "||" => self.visit(inner, depth.saturating_sub(2)),
+            "+" | "-" | "*" | "neg" => {
+                self.arithmetic = true;
+                self.visit(inner, depth);
+            }
             _ => self.visit(inner, depth),
+        }
+    }
+
+    /// `x has a && x.a has b` asks for `x.a.b` alone: the first is implied by the second.
+    fn conjuncts(&mut self, inner: &Value, depth: usize) {
+        let mut flat = Vec::new();
+        flatten(inner, &mut flat);
+        let asked = |tree: &Value| tree.get("has").and_then(chain);
+        for (position, one) in flat.iter().enumerate() {
+            let implied = asked(one).is_some_and(|(root, path)| {
+                let next = flat.get(position + 1).and_then(|next| asked(next));
+                next.is_some_and(|(other, longer)| {
+                    other == root && longer.len() == path.len() + 1 && longer.starts_with(&path)
+                })
+            });
+            if !implied {
+                self.visit(one, depth);
+            }
         }
     }
 
@@ -300,6 +364,16 @@ impl Seen {
             if !matches!(variable, Some("principal" | "action" | "resource")) {
                 self.visit(operand, depth);
             }
+        }
+    }
+}
+
+/// The operands of a chain of `&&`, in order.
+fn flatten<'t>(inner: &'t Value, into: &mut Vec<&'t Value>) {
+    for side in [inner.get("left"), inner.get("right")].into_iter().flatten() {
+        match side.get("&&") {
+            Some(deeper) => flatten(deeper, into),
+            None => into.push(side),
         }
     }
 }
@@ -386,100 +460,5 @@ fn is_constant(tree: &Value) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Condition {
-        let optional = [
-            Read::value(Root::Principal, &["account"]),
-            Read::value(Root::Context, &["age", "mfa"]),
-        ];
-        Condition::parse(text, &optional).unwrap()
-    }
-
-    #[test]
-    fn the_guard_stands_around_the_whole_clause() {
-        let condition = read("resource.a == principal.account || context.age.mfa < 5 // why");
-        assert_eq!(
-            condition.guarded,
-            "principal has \"account\" && context.age has \"mfa\" && (\nresource.a == \
-             principal.account || context.age.mfa < 5 // why\n)"
-        );
-        let start = condition.offset();
-        assert!(condition.guarded[start..].starts_with(&condition.text));
-        assert_eq!(read("principal has account").guarded, "(\nprincipal has account\n)");
-    }
-
-    #[test]
-    fn reads_are_seen_wherever_they_stand() {
-        let names =
-            |text: &str| -> Vec<String> { read(text).reads.iter().map(Read::name).collect() };
-        assert_eq!(
-            names("resource[\"a\"] == principal.account"),
-            ["principal.account", "resource.a"]
-        );
-        assert_eq!(names("if context.now > 3 then true else false"), ["context.now"]);
-        assert_eq!(names("[context.client].contains(\"x\")"), ["context.client"]);
-        assert_eq!(names("context.ip.isInRange(ip(\"10.0.0.0/8\"))"), ["context.ip"]);
-        assert_eq!(names("principal is User"), Vec::<String>::new());
-        assert_eq!(names("[context].contains(context)"), ["context"]);
-        let condition = read("principal in Role::\"x\" && principal is User in Group::\"y\"");
-        let pair = |kind: &str, id: &str| (kind.to_owned(), id.to_owned());
-        assert_eq!(condition.literals, [pair("Role", "x"), pair("Group", "y")]);
-    }
-
-    #[test]
-    fn a_parameter_is_bound_only_where_every_way_to_true_binds_it() {
-        for (text, bound) in [
-            ("resource.a == principal.account", vec!["a"]),
-            ("principal.account == resource.a", vec!["a"]),
-            ("(resource.a == principal.account) && context.now > 1", vec!["a"]),
-            ("resource.a == principal.account || context.now > 1", vec![]),
-            ("resource.a == principal.account || resource.a == principal.id", vec!["a"]),
-            ("resource.a == principal.account && resource.b == \"x\"", vec!["a", "b"]),
-            ("[\"x\", \"y\"].contains(resource.b)", vec!["b"]),
-            ("[\"x\", resource.a].contains(resource.b)", vec![]),
-            ("!(resource.a == principal.account)", vec![]),
-            ("resource.a != principal.account", vec![]),
-            ("resource.a == resource.b", vec![]),
-            ("resource.a == context.client", vec![]),
-            ("resource.a like \"x*\"", vec![]),
-            ("if context.now > 1 then resource.a == principal.id else false", vec!["a"]),
-            ("if resource.a == principal.id then true else context.now > 1", vec![]),
-        ] {
-            assert_eq!(read(text).binds.into_iter().collect::<Vec<_>>(), bound, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_one_expression_is_refused() {
-        for text in [
-            "",
-            "true }; permit(principal, action, resource) when { true",
-            "true } unless { false",
-            "resource.a ==",
-            "a.b",
-            "principal == ?principal",
-            "\"\u{0}",
-            "resource.a = 1",
-        ] {
-            let fault = Condition::parse(text, &[]).expect_err(text);
-            assert_eq!(fault.rule, "ConditionMalformed", "{text}: {}", fault.message);
-            assert!(fault.bytes.end <= text.len());
-        }
-    }
-
-    #[test]
-    fn size_and_depth_are_bounded() {
-        let long = format!("true {}", "&& true ".repeat(300));
-        assert_eq!(Condition::parse(&long, &[]).unwrap_err().rule, "ConditionTooLong");
-        for deep in ["(".repeat(2000), "!".repeat(2000), "- ".repeat(900), "[".repeat(17)] {
-            assert_eq!(Condition::parse(&deep, &[]).unwrap_err().rule, "ConditionTooDeep");
-        }
-        let summed = format!("1 {} > 1", "+ 1 ".repeat(60));
-        assert_eq!(Condition::parse(&summed, &[]).unwrap_err().rule, "ConditionTooDeep");
-        let chained = format!("true {}", "&& true ".repeat(60));
-        assert!(Condition::parse(&chained, &[]).is_ok());
-        assert!(Condition::parse("((((((((true))))))))", &[]).is_ok());
-    }
-}
+#[path = "condition_tests.rs"]
+mod tests;

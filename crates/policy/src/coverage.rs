@@ -3,7 +3,7 @@
 use portcullis_core::fault::Fault;
 
 use crate::access::{ApiDraft, Vocabulary};
-use crate::clause::{Alternative, Principal};
+use crate::clause::{Alternative, Grants, Objects, Principal};
 use crate::compile::{Entry, Rules};
 use crate::line::Closed;
 
@@ -108,6 +108,9 @@ fn conditions(table: &Alternative) -> Option<String> {
         let networks: Vec<String> = table.from.iter().map(ToString::to_string).collect();
         words.push(format!("from {}", networks.join(" or ")));
     }
+    words.extend((table.objects == Objects::CallersOwn).then(|| "the owner's own".to_owned()));
+    words.extend(table.step_up.as_ref().map(|step_up| step_up.words()));
+    words.extend((table.grants == Grants::Files).then(|| "as Cedar files permit".to_owned()));
     words.extend(table.until.as_ref().map(|(_, date)| format!("until {date}")));
     (!words.is_empty()).then(|| words.join(" and "))
 }

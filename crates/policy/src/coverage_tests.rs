@@ -7,7 +7,7 @@ use crate::testing::{api, documented, rules, vocabulary};
 fn gaps_of(draft: ApiDraft) -> Vec<(&'static str, Fault)> {
     let apis = [draft];
     let words = vocabulary();
-    let rules = compile(&apis, &words).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let rules = compile(&apis, &[], &words).unwrap_or_else(|faults| panic!("{faults:#?}"));
     gaps(&apis, &rules, &words)
         .into_iter()
         .inspect(|gap| {
@@ -239,7 +239,7 @@ fn the_matrix_says_who_can_pass() {
 
 #[test]
 fn explain_names_stage_status_and_remedy() {
-    use crate::explain::explain;
+    use crate::explain::{Asked, explain};
     use crate::testing::{HOST, circumstances, user};
     let rules = rules(
         "'GET /a/{account}' = { allow = 'user', scope = 'payments:read', when = 'resource.account == principal.account' }
@@ -255,7 +255,8 @@ fn explain_names_stage_status_and_remedy() {
         ("GET", "/v1/a/a1", &caller, "payments:read", "authorize", 200, ""),
         ("GET", "/v1/open", &crate::entities::Caller::Anonymous, "", "authorize", 200, ""),
     ] {
-        let told = explain(&rules, (HOST, method, path), caller, &circumstances(scopes));
+        let asked = Asked { host: HOST, method, path, ..Asked::default() };
+        let told = explain(&rules, &asked, caller, &circumstances(scopes));
         assert_eq!((told.stage, told.status), (stage, status), "{method} {path}");
         assert!(told.remedy.unwrap_or_default().contains(remedy), "{method} {path}");
         if let Some(crate::decide::Verdict::Allow { clauses, .. }) = told.verdict {

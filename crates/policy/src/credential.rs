@@ -187,6 +187,7 @@ mod tests {
     use crate::coverage;
     use crate::decide::{Verdict, judge};
     use crate::entities::{Caller, Circumstances, Question};
+    use crate::resource::Resource;
     use crate::table::{Found, OperationId};
     use crate::testing::{HOST, api, circumstances, faults, rules, service, user, vocabulary};
 
@@ -199,10 +200,12 @@ mod tests {
 
     fn asked(rules: &Rules, caller: &Caller, with: &Circumstances) -> &'static str {
         let operation = id(rules, "/v1/a");
-        let question = Question { operation, parameters: &[], caller, circumstances: with };
+        let question =
+            Question { operation, resource: &Resource::default(), caller, circumstances: with };
         match judge(rules, &question) {
             Verdict::Allow { .. } => "allow",
             Verdict::Deny(denial) => denial.reason,
+            Verdict::NeedsBody | Verdict::NeedsOwner => "needs more",
         }
     }
 
@@ -338,7 +341,7 @@ mod tests {
         ] {
             let first = "{ allow = 'user', bound = 'dpop', via = 'service:mailer' }";
             let apis = [api(&format!("'GET /a' = [{first}, {second}]"))];
-            let rules = compile(&apis, &vocabulary()).unwrap();
+            let rules = compile(&apis, &[], &vocabulary()).unwrap();
             let gaps = coverage::gaps(&apis, &rules, &vocabulary());
             assert_eq!(gaps.iter().any(|gap| gap.rule == "RuleShadowed"), shadowed, "{second}");
         }

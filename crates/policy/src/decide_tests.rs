@@ -5,24 +5,36 @@ use proptest::prelude::*;
 use super::*;
 use crate::compile::compile;
 use crate::entities::{Circumstances, UserCaller};
+use crate::resource::Resource;
 use crate::table::Found;
 use crate::testing::{
-    HOST, NOW, api, circumstances, documented, rules, service, user, vocabulary, with_role,
+    HOST, NOW, api, circumstances, documented, rules, rules_with, service, user, vocabulary,
+    with_role,
 };
 
 fn asked(rules: &Rules, path: &str, caller: &Caller, with: &Circumstances) -> Verdict {
     let Found::Operation(operation, values) = rules.find(HOST, "GET", path) else {
         panic!("{path} is not found")
     };
-    let parameters: Vec<(String, String)> =
-        values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    judge(rules, &Question { operation, parameters: &parameters, caller, circumstances: with })
+    let resource = Resource::of_path(
+        values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    );
+    judge(rules, &Question { operation, resource: &resource, caller, circumstances: with })
+}
+
+fn denied(decided: Result<Permit, Undecided>) -> Denial {
+    match decided {
+        Err(Undecided::Denied(denial)) => *denial,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn reason(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Allow { .. } => "allow",
         Verdict::Deny(denial) => denial.reason,
+        Verdict::NeedsBody => "NeedsBody",
+        Verdict::NeedsOwner => "NeedsOwner",
     }
 }
 
@@ -101,7 +113,7 @@ fn insufficient_scope_is_told_only_where_a_scope_would_suffice() {
         |path: &str, caller: Caller, with: Circumstances| match asked(&rules, path, &caller, &with)
         {
             Verdict::Deny(denial) => denial.scope_needed,
-            Verdict::Allow { .. } => panic!("allowed"),
+            other => panic!("{other:?}"),
         };
     let own = "/v1/accounts/a1";
     assert_eq!(needed(own, user("a1"), circumstances("")).as_deref(), Some("payments:read"));
@@ -165,6 +177,7 @@ fn of_several_tables_one_that_passes_whole_suffices() {
         Verdict::Deny(denial) => {
             format!("{} {} {}", denial.reason, denial.rule, denial.clauses.len())
         }
+        other => panic!("{other:?}"),
     };
     assert_eq!(rule(user("a1"), "payments:read"), "allow t.toml:1.1");
     assert_eq!(rule(with_role("support"), ""), "allow t.toml:1.2");
@@ -253,8 +266,8 @@ fn every_variable_of_a_condition_is_there() {
 fn integers_are_numbers() {
     let document = "{openapi: 3.1.0, paths: {'/n/{n}': {get: {parameters: [{name: n, in: path, schema: {type: integer}}]}}}}";
     let table = "'GET /n/{n}' = { allow = 'user', when = 'resource.n > 9', shared = 'a test' }";
-    let rules =
-        compile(&[documented(table, document)], &vocabulary()).unwrap_or_else(|f| panic!("{f:?}"));
+    let rules = compile(&[documented(table, document)], &[], &vocabulary())
+        .unwrap_or_else(|f| panic!("{f:?}"));
     assert_eq!(reason(&asked(&rules, "/v1/n/10", &user("a"), &circumstances(""))), "allow");
     assert_eq!(reason(&asked(&rules, "/v1/n/9", &user("a"), &circumstances(""))), "ConditionFalse");
 }
@@ -267,9 +280,10 @@ fn closed_unknown_and_malformed_questions_are_denied() {
     let (caller, with) = (user("a"), circumstances(""));
     let of = |id: u32, parameters: &[(String, String)]| {
         let operation = OperationId(id);
+        let resource = Resource::of_path(parameters.to_vec());
         reason(&judge(
             &rules,
-            &Question { operation, parameters, caller: &caller, circumstances: &with },
+            &Question { operation, resource: &resource, caller: &caller, circumstances: &with },
         ))
     };
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
@@ -288,7 +302,7 @@ fn full_audit_tells_what_held() {
         Verdict::Allow { clauses, .. } => {
             assert!(clauses.len() == 2 && clauses.iter().all(|c| c.held))
         }
-        Verdict::Deny(denial) => panic!("{denial:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -298,7 +312,7 @@ fn a_permit_carries_its_serial_and_rule() {
     let (caller, with) = (user("a"), circumstances(""));
     let question = Question {
         operation: OperationId(0),
-        parameters: &[],
+        resource: &Resource::default(),
         caller: &caller,
         circumstances: &with,
     };
@@ -308,7 +322,7 @@ fn a_permit_carries_its_serial_and_rule() {
         (77, "t.toml:1.1", OperationId(0))
     );
     let anonymous = Question { caller: &Caller::Anonymous, ..question };
-    assert_eq!(decide(&rules, &anonymous, 78).unwrap_err().reason, "PrincipalNotAllowed");
+    assert_eq!(denied(decide(&rules, &anonymous, 78)).reason, "PrincipalNotAllowed");
 }
 
 #[test]
@@ -317,7 +331,7 @@ fn names_with_quotes_are_names() {
     words.roles.push("o\\\"k} ]".into());
     let mut draft = api("'GET /a' = { allow = 'user' }");
     draft.lines[0].alternatives[0].allow[0].value = "role:o\\\"k} ]".into();
-    let rules = compile(&[draft], &words).unwrap_or_else(|faults| panic!("{faults:?}"));
+    let rules = compile(&[draft], &[], &words).unwrap_or_else(|faults| panic!("{faults:?}"));
     assert_eq!(
         reason(&asked(&rules, "/v1/a", &with_role("o\\\"k} ]"), &circumstances(""))),
         "allow"
@@ -336,13 +350,23 @@ const MIXED: &str = "
 'GET /3/{account}' = { allow = 'user', until = '2026-12-01', when = 'resource.account == principal.account' }
 'GET /4/{account}' = [{ allow = 'user', when = 'context.age.mfa < 300' }, { allow = 'role:admin' }]
 'GET /bound/{account}' = [{ allow = 'user', bound = 'dpop', via = 'service:mailer' }, { allow = 'service', bound = 'dpop or mtls', via = ['service:mailer', 'service:ledger'] }]
+'GET /6/{account}' = [{ allow = 'user', step_up = { need = 'mfa within 299s', when = 'resource.account == principal.account' } }, { allow = 'service', owner = { lookup = 'GET /o/{account}', field = '/o' } }]
+'GET /7/{account}' = [{ allow = 'policy', scope = 'payments:read' }, { allow = 'role:support', owner = { lookup = 'GET /o/{account}', field = '/o' }, query = { page = 'integer' }, when = 'resource.query.page < 3' }]
+'GET /8/{account}' = { allow = ['user', 'service'] }
+";
+
+const FILES: &str = "
+permit(principal is User, action, resource) when { principal has account && resource.account == principal.account };
+permit(principal == Service::\"mailer\", action, resource) unless { context.dpop };
+forbid(principal, action == Action::\"GET /8/{account}\", resource) when { context.age has mfa && context.age.mfa * 4611686018427387904 > 0 };
+forbid(principal in Role::\"support\", action in Action::\"read\", resource) when { context.mtls && !context.dpop };
 ";
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn cedar_and_the_clauses_agree(
-        line in 0..6_usize,
+        line in 0..9_usize,
         kind in 0..4_usize,
         role in prop::sample::select(vec!["admin", "support", ""]),
         group in prop::sample::select(vec!["staff", ""]),
@@ -350,12 +374,14 @@ proptest! {
         scopes in prop::sample::select(vec!["", "payments:read", "payments:write x"]),
         ip in prop::sample::select(vec!["10.1.1.1", "11.1.1.1", "2001:db8::1", "::1", "::ffff:10.0.0.1"]),
         now in prop::sample::select(vec![NOW, 1_796_083_200, 1_796_083_199]),
-        age in prop::option::of(prop::sample::select(vec![0_i64, 299, 300])),
+        age in prop::option::of(prop::sample::select(vec![0_i64, 1, 299, 300])),
+        owner in prop::option::of(prop::sample::select(vec!["u", "ledger", "x"])),
+        page in prop::option::of(2..4_i64),
         (dpop, mtls) in (any::<bool>(), any::<bool>()),
         actors in prop::sample::subsequence(vec!["mailer", "ledger", "other"], 0..=3),
     ) {
         use portcullis_core::jose::claims::Attribute;
-        thread_local!(static RULES: Rules = rules(MIXED));
+        thread_local!(static RULES: Rules = rules_with(MIXED, FILES));
         let caller = match kind {
             0 => Caller::Anonymous,
             1 => service("ledger"),
@@ -379,13 +405,19 @@ proptest! {
         };
         RULES.with(|rules| {
             let id = OperationId(line as u32);
-            let parameters = [("account".to_owned(), "a1".to_owned())];
-            let question = Question { operation: id, parameters: &parameters, caller: &caller, circumstances: &with };
+            let resource = Resource {
+                owner: owner.map(str::to_owned),
+                query: if line == 7 { vec![page.map(crate::field::Value::Long)] } else { Vec::new() },
+                ..Resource::of_path(vec![("account".to_owned(), "a1".to_owned())])
+            };
+            let question = Question { operation: id, resource: &resource, caller: &caller, circumstances: &with };
             let verdict = judge_told(rules, &question);
             let reason = reason(&verdict);
             assert_ne!(reason, "ClausesDisagree", "{verdict:?}");
             assert_ne!(reason, "ConditionErred", "{verdict:?}");
-            assert_eq!(reason == "allow", super::tests::reason(&judge(rules, &question)) == "allow");
+            let judged = judge(rules, &question);
+            assert_eq!(reason == "allow", super::tests::reason(&judged) == "allow");
+            assert_eq!(judged, judge_with_cedar(rules, &question));
         });
     }
 }

@@ -11,8 +11,12 @@ use cedar_policy::{
 use portcullis_core::jose::claims::Attribute;
 use portcullis_core::scope::Scopes;
 
-use crate::condition::{Condition, Root};
+use crate::compile::Entry;
+use crate::condition::{Root, Survey};
+use crate::declared::{Uses, header_name};
+use crate::field::{Field, Value};
 use crate::parameter::{Kind, Parameter};
+use crate::resource::Resource;
 use crate::schema::AGES;
 use crate::table::OperationId;
 
@@ -90,8 +94,8 @@ pub struct Circumstances {
 pub struct Question<'q> {
     /// The operation found by the table.
     pub operation: OperationId,
-    /// The path's parameters, decoded once, in the shape's order.
-    pub parameters: &'q [(String, String)],
+    /// What it is about.
+    pub resource: &'q Resource,
     /// Who.
     pub caller: &'q Caller,
     /// When and whence.
@@ -116,11 +120,6 @@ pub(crate) const CONTEXT: [&str; 10] =
     ["now", "ip", "client", "scopes", "acr", "amr", "age", "dpop", "mtls", "actors"];
 
 impl Needs {
-    /// Adds a member of the context.
-    pub(crate) fn context(&mut self, member: &'static str) {
-        self.context.insert(member);
-    }
-
     /// Adds an entity that some policy compares a caller's parents with.
     pub(crate) fn parent(&mut self, uid: EntityUid) {
         if !self.parents.contains(&uid) {
@@ -128,9 +127,9 @@ impl Needs {
         }
     }
 
-    /// Adds what a condition reads.
-    pub(crate) fn condition(&mut self, condition: &Condition) {
-        for read in &condition.reads {
+    /// Adds what a policy's conditions read.
+    pub(crate) fn survey(&mut self, survey: &Survey) {
+        for read in &survey.reads {
             let first = read.path.first().map(String::as_str);
             match (read.root, first) {
                 (Root::Principal, Some(name)) => {
@@ -146,7 +145,7 @@ impl Needs {
                 (Root::Principal | Root::Resource, None) | (Root::Action, _) => {}
             }
         }
-        for (kind, id) in &condition.literals {
+        for (kind, id) in &survey.literals {
             if let Some(uid) = uid(kind, id) {
                 self.parent(uid);
             }
@@ -202,6 +201,7 @@ pub(crate) struct Frame<'r> {
     pub(crate) names: &'r Names,
     pub(crate) action: &'r EntityUid,
     pub(crate) parameters: &'r [Parameter],
+    pub(crate) uses: &'r Uses,
     pub(crate) needs: &'r Needs,
 }
 
@@ -290,13 +290,11 @@ fn restricted(value: &Attribute) -> RestrictedExpression {
     }
 }
 
-/// Every parameter must be there under its own name, in order.
+/// What the policies read of `resource`; whether the question fits the operation was checked before
+/// ([`fits`]).
 fn resource_values(frame: &Frame<'_>, question: &Question<'_>) -> Option<Values> {
-    let mut values = Values::new();
-    for (parameter, (name, value)) in frame.parameters.iter().zip(question.parameters) {
-        if **name != *parameter.name {
-            return None;
-        }
+    let (mut values, resource) = (Values::new(), question.resource);
+    for (parameter, (name, value)) in frame.parameters.iter().zip(&resource.parameters) {
         if frame.needs.resource.contains(name) {
             let value = match parameter.kind {
                 Kind::Integer => RestrictedExpression::new_long(value.parse().ok()?),
@@ -305,7 +303,73 @@ fn resource_values(frame: &Frame<'_>, question: &Question<'_>) -> Option<Values>
             values.insert(name.clone(), value);
         }
     }
-    (frame.parameters.len() == question.parameters.len()).then_some(values)
+    let flat = |fields: &[Field], given: &[Option<Value>], name: fn(&Field) -> String| {
+        let there = fields.iter().zip(given);
+        let there = there.filter_map(|(field, value)| Some((name(field), value.as_ref()?)));
+        let pairs: Vec<_> = there.map(|(name, value)| (name, restricted_value(value))).collect();
+        RestrictedExpression::new_record(pairs).ok()
+    };
+    let uses = frame.uses;
+    if !uses.query.is_empty() {
+        let record = flat(&uses.query, &resource.query, |field| field.name.to_string())?;
+        values.insert("query".into(), record);
+    }
+    if !uses.header.is_empty() {
+        values.insert("header".into(), flat(&uses.header, &resource.header, header_name)?);
+    }
+    if let (Some(given), false) = (&resource.body, uses.body.is_empty()) {
+        let there = uses.body.iter().zip(given);
+        let there = there.filter_map(|(field, value)| {
+            Some((field.name.split('.').collect::<Vec<_>>(), value.as_ref()?))
+        });
+        values.insert("body".into(), object(&there.collect::<Vec<_>>())?);
+    }
+    if let (Some(owner), true) = (&resource.owner, uses.owner) {
+        values.insert("owner".into(), RestrictedExpression::new_string(owner.clone()));
+    }
+    Some(values)
+}
+
+/// Members of a body, objects growing out of the dots: an object is there when a member of it is.
+fn object(there: &[(Vec<&str>, &Value)]) -> Option<RestrictedExpression> {
+    let mut members: BTreeMap<String, RestrictedExpression> = BTreeMap::new();
+    for (path, value) in there {
+        let (first, rest) = path.split_first()?;
+        if rest.is_empty() {
+            members.insert((*first).to_owned(), restricted_value(value));
+        } else if !members.contains_key(*first) {
+            let within: Vec<(Vec<&str>, &Value)> = there
+                .iter()
+                .filter(|(path, _)| path.len() > 1 && path.first() == Some(first))
+                .map(|(path, value)| (path.iter().skip(1).copied().collect(), *value))
+                .collect();
+            members.insert((*first).to_owned(), object(&within)?);
+        }
+    }
+    RestrictedExpression::new_record(members).ok()
+}
+
+fn restricted_value(value: &Value) -> RestrictedExpression {
+    match value {
+        Value::Bool(value) => RestrictedExpression::new_bool(*value),
+        Value::Long(value) => RestrictedExpression::new_long(*value),
+        Value::Decimal(value) => RestrictedExpression::new_decimal(value.to_string()),
+        Value::Text(value) => RestrictedExpression::new_string(value.clone()),
+        Value::Set(values) => RestrictedExpression::new_set(values.iter().map(restricted_value)),
+    }
+}
+
+/// Whether a question has what its operation's policies read: parameters by name and in order, fields
+/// by number. Where no policy reads a parameter, the gateway leaves them out.
+pub(crate) fn fits(entry: &Entry, resource: &Resource) -> bool {
+    let (parameters, uses) = (&entry.parameters, &entry.uses);
+    let mut names = parameters.iter().zip(&resource.parameters);
+    let named = parameters.len() == resource.parameters.len()
+        && names.all(|(parameter, (name, _))| **name == *parameter.name);
+    (named || entry.needs.resource.is_empty())
+        && resource.query.len() == uses.query.len()
+        && resource.header.len() == uses.header.len()
+        && resource.body.as_ref().is_none_or(|body| body.len() == uses.body.len())
 }
 
 fn context_of(needs: &Needs, circumstances: &Circumstances) -> Option<Context> {

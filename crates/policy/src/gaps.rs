@@ -1,10 +1,11 @@
 //! What `check` finds in files that load: nothing here stops a start, each is something that a
 //! person has to see. One function per gap, each with the place and what to do.
 
+use cedar_policy::Effect;
 use portcullis_core::fault::{Fault, Place};
 
 use crate::access::{AlternativeDraft, ApiDraft, LineDraft, Vocabulary};
-use crate::clause::{Alternative, ScopeClause};
+use crate::clause::{Alternative, Grants, Objects, ScopeClause};
 use crate::compile::{Entry, Rules};
 use crate::condition::Root;
 use crate::documented::{Owned, covers, owners};
@@ -28,11 +29,65 @@ pub(crate) fn find(apis: &[ApiDraft], rules: &Rules, vocabulary: &Vocabulary) ->
             review_pending(draft, entry, &mut gaps);
             public_without_reason(draft, entry, &mut gaps);
             object_unbound(draft, entry, &mut gaps);
+            factor_unavailable(entry, vocabulary, &mut gaps);
             never_satisfiable(entry, vocabulary, &mut gaps);
             alternative_shadowed(entry, &mut gaps);
         }
     }
+    of_files(rules, &mut gaps);
     gaps
+}
+
+/// Policies of Cedar files that do nothing where they stand.
+fn of_files(rules: &Rules, gaps: &mut Vec<Fault>) {
+    for rule in &rules.files {
+        let id = &rule.id;
+        if let Some(line) = &rule.outside {
+            gaps.push(Fault::gap(
+                "PermitOutsideTable",
+                rule.place.clone(),
+                format!("`{id}` permits on `{line}`, whose line does not ask for it: it is ignored there"),
+                "write `allow = \"policy\"` on that line, or narrow the policy's head".into(),
+            ));
+        }
+        if !rule.fires && rule.effect == Effect::Forbid {
+            gaps.push(Fault::gap(
+                "ForbidNeverFires",
+                rule.place.clone(),
+                format!("`{id}` forbids nothing: no open line has an action that it speaks of"),
+                "mend its head, or leave it out".into(),
+            ));
+        }
+    }
+}
+
+/// A factor that nobody here can have.
+fn factor_unavailable(entry: &Entry, vocabulary: &Vocabulary, gaps: &mut Vec<Fault>) {
+    for table in &entry.alternatives {
+        let Some(step_up) = &table.step_up else { continue };
+        if step_up.factors.iter().any(|factor| is_available(factor.age(), vocabulary)) {
+            continue;
+        }
+        gaps.push(Fault::gap(
+            "FactorUnavailable",
+            table.place.clone(),
+            format!(
+                "nobody can satisfy `{}`: people have {}",
+                step_up.words(),
+                vocabulary.factors.join(", ")
+            ),
+            "name a factor of `mfa` under [identity], or add it there".into(),
+        ));
+    }
+}
+
+fn is_available(factor: &str, vocabulary: &Vocabulary) -> bool {
+    match factor {
+        // Everyone has a password; any second factor makes two.
+        "any" | "password" => true,
+        "mfa" => !vocabulary.factors.is_empty(),
+        other => vocabulary.factors.iter().any(|known| known == other),
+    }
 }
 
 fn against_document(
@@ -172,7 +227,9 @@ fn object_unbound(draft: &LineDraft, entry: &Entry, gaps: &mut Vec<Fault>) {
         let unbound = |(position, (draft, table)): &(usize, (&AlternativeDraft, &Alternative))| {
             let bound =
                 table.when.as_ref().is_some_and(|(when, _)| when.binds.contains(&*parameter.name));
-            !bound && draft.shared.is_none() && !entry.impossible.contains(position)
+            // What a file permits is for the file to bind; whose an object is says `owner`.
+            let owned = table.objects == Objects::CallersOwn || table.grants == Grants::Files;
+            !bound && !owned && draft.shared.is_none() && !entry.impossible.contains(position)
         };
         let Some((_, (_, table))) = tables.into_iter().find(unbound) else { continue };
         let name = &parameter.name;
@@ -281,5 +338,22 @@ fn includes(wider: &Alternative, narrower: &Alternative) -> bool {
         (Some(_), None) => false,
     };
     let actors = narrower.via.iter().all(|actor| wider.via.contains(actor));
-    callers && scopes && networks && dates && conditions && bindings && actors
+    let freshness = match (&wider.step_up, &narrower.step_up) {
+        (None, _) => true,
+        (Some(wide), Some(narrow)) => wide.words() == narrow.words(),
+        (Some(_), None) => false,
+    };
+    let objects = wider.objects == Objects::Anyones || narrower.objects == wider.objects;
+    // Permits of files are another's words: nothing is said of what they include.
+    let grants = wider.grants == Grants::Table && narrower.grants == Grants::Table;
+    grants
+        && freshness
+        && objects
+        && callers
+        && scopes
+        && networks
+        && dates
+        && conditions
+        && bindings
+        && actors
 }

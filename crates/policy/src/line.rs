@@ -3,32 +3,27 @@
 //! Everything that can be said without Cedar's types is said here; [`crate::types`] says the rest.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use portcullis_core::fault::{Fault, Place, Placed};
 use portcullis_core::scope::Scopes;
-use portcullis_core::time::{Timestamp, duration};
+use portcullis_core::time::Timestamp;
 
 use crate::access::{AlternativeDraft, LineDraft, ScopeDraft, Vocabulary};
-use crate::clause::{Alternative, Principal, ScopeClause};
-use crate::compile::AuditLevel;
-use crate::condition::Condition;
-use crate::credential::{self, Accepts};
+use crate::clause::{Alternative, Grants, Objects, Principal, ScopeClause};
+use crate::condition::{Condition, Root};
+use crate::credential;
+use crate::declared::{Declared, RESERVED_MEMBERS};
 use crate::nearest::advice;
 use crate::schema;
+use crate::settings::{self, Settings};
 use crate::shape::LineKey;
+use crate::step_up::{self, Needed, StepUpClause};
 
 /// Most tables of a line.
 pub(crate) const MAX_ALTERNATIVES: usize = 8;
 /// Longest string of a rule besides conditions (`7-authorization`, bounds).
 pub(crate) const MAX_STRING_BYTES: usize = 1024;
-/// First-byte timeout unless written.
-pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Longest first-byte timeout.
-pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(600);
-/// Largest body unless written.
-pub(crate) const DEFAULT_BODY_MAX: u64 = 1024 * 1024;
 
 /// A line that was understood.
 pub(crate) struct Line {
@@ -49,30 +44,45 @@ pub(crate) enum Closed {
     ReviewPublic,
 }
 
-/// What a line says besides who may call.
-pub(crate) struct Settings {
-    pub(crate) limits: Vec<Arc<str>>,
-    pub(crate) timeout: Duration,
-    pub(crate) body_max: u64,
-    pub(crate) audit: AuditLevel,
-    pub(crate) accepts: Accepts,
+/// What a line is read against.
+#[derive(Clone, Copy)]
+pub(crate) struct Around<'a> {
+    pub(crate) vocabulary: &'a Vocabulary,
+    pub(crate) declared: &'a Declared,
+}
+
+/// Reads the key of a line; `None` after a fault.
+pub(crate) fn read_key(draft: &LineDraft, faults: &mut Vec<Fault>) -> Option<LineKey> {
+    let place = &draft.key.place;
+    let key = match LineKey::parse(&draft.key.value) {
+        Ok(key) => key,
+        Err(bad) => {
+            faults.push(Fault::error(bad.rule, place.clone(), bad.message, bad.remedy));
+            return None;
+        }
+    };
+    let reserved = key.shape.parameters().find(|name| RESERVED_MEMBERS.contains(name));
+    if let Some(name) = reserved {
+        faults.push(Fault::error(
+            "ParameterReserved",
+            place.clone(),
+            format!("`resource.{name}` is not a parameter of the path"),
+            format!("name it otherwise, as in `{{{name}_id}}`: only its place counts"),
+        ));
+        return None;
+    }
+    Some(key)
 }
 
 /// Reads a line; `None` after a fault.
 pub(crate) fn read(
     draft: &LineDraft,
-    vocabulary: &Vocabulary,
+    key: Option<LineKey>,
+    around: Around<'_>,
     faults: &mut Vec<Fault>,
 ) -> Option<Line> {
     let before = faults.len();
     let place = &draft.key.place;
-    let key = match LineKey::parse(&draft.key.value) {
-        Ok(key) => Some(key),
-        Err(bad) => {
-            faults.push(Fault::error(bad.rule, place.clone(), bad.message, bad.remedy));
-            None
-        }
-    };
     let count = draft.alternatives.len();
     if count == 0 || count > MAX_ALTERNATIVES {
         faults.push(Fault::error(
@@ -88,10 +98,11 @@ pub(crate) fn read(
     let mut alternatives = Vec::new();
     for (position, table) in draft.alternatives.iter().enumerate() {
         let rule = format!("{rule}.{}", position + 1);
-        let alternative = read_alternative(table, &rule, vocabulary, faults);
+        let alternative = read_alternative(table, &rule, around, faults);
         alternatives.extend(alternative.filter(|_| closed.is_none()));
     }
-    let settings = read_settings(draft, vocabulary, faults);
+    policy_once(draft, faults);
+    let settings = settings::read(draft, key.as_ref(), around, faults);
     let place = place.clone();
     let (key, settings) = (key?, settings?);
     (faults.len() == before).then_some(Line { key, place, rule, closed, alternatives, settings })
@@ -121,18 +132,33 @@ fn closing(word: &str) -> Option<Closed> {
     }
 }
 
+/// Two tables that permits of files could fill would make two rules of one policy.
+fn policy_once(draft: &LineDraft, faults: &mut Vec<Fault>) {
+    let words = draft.alternatives.iter().flat_map(|table| &table.allow);
+    if let Some(second) = words.filter(|word| word.value == POLICY).nth(1) {
+        faults.push(Fault::error(
+            "PolicyTwice",
+            second.place.clone(),
+            "two tables of one line leave it to the Cedar files".into(),
+            "keep one of them; what differs goes into the permits".into(),
+        ));
+    }
+}
+
 fn read_alternative(
     table: &AlternativeDraft,
     rule: &str,
-    vocabulary: &Vocabulary,
+    around: Around<'_>,
     faults: &mut Vec<Fault>,
 ) -> Option<Alternative> {
     let before = faults.len();
-    let allow = read_allow(table, vocabulary, faults);
+    let vocabulary = around.vocabulary;
+    let (allow, grants) = read_allow(table, vocabulary, faults);
     let scope = table.scope.as_ref().and_then(|scope| read_scope(scope, vocabulary, faults));
     let from = table.from.iter().filter_map(|network| read_network(network, faults)).collect();
     let until = table.until.as_ref().and_then(|words| read_until(words, faults));
-    let when = table.when.as_ref().and_then(|text| read_when(text, vocabulary, faults));
+    let when = table.when.as_ref().and_then(|text| read_when(text, around, faults));
+    let step_up = table.step_up.as_ref().and_then(|draft| read_step_up(draft, around, faults));
     let bound = table.bound.as_ref().and_then(|word| credential::read_bound(word, faults));
     let via = credential::read_via(&table.via, vocabulary, faults);
     check_anyone(table, &allow, faults);
@@ -145,20 +171,37 @@ fn read_alternative(
         rule: rule.into(),
         place: table.place.clone(),
         allow,
+        grants,
         scope,
         bound,
         via,
         from,
         until,
         when,
+        step_up,
+        objects: if table.owner.is_some() { Objects::CallersOwn } else { Objects::Anyones },
     })
 }
+
+/// Leaves a line to the permits of Cedar files.
+const POLICY: &str = "policy";
 
 fn read_allow(
     table: &AlternativeDraft,
     vocabulary: &Vocabulary,
     faults: &mut Vec<Fault>,
-) -> Vec<Principal> {
+) -> (Vec<Principal>, Grants) {
+    if let Some(word) = table.allow.iter().find(|word| word.value == POLICY) {
+        if table.allow.len() > 1 {
+            faults.push(Fault::error(
+                "PolicyAmongOthers",
+                word.place.clone(),
+                "`policy` leaves the table to the Cedar files, and stands beside others".into(),
+                "write a table of its own for the others, in an array".into(),
+            ));
+        }
+        return (vec![Principal::User, Principal::Service], Grants::Files);
+    }
     if table.allow.is_empty() {
         faults.push(Fault::error(
             "AllowMissing",
@@ -183,13 +226,17 @@ fn read_allow(
             Err(fault) => faults.push(fault),
         }
     }
-    allow
+    (allow, Grants::Table)
 }
 
-const PRINCIPAL_WORDS: [&str; 6] =
-    ["anyone", "user", "service", "nobody", "REVIEW", "REVIEW-PUBLIC"];
+const PRINCIPAL_WORDS: [&str; 7] =
+    ["anyone", "user", "service", "policy", "nobody", "REVIEW", "REVIEW-PUBLIC"];
 
-fn read_principal(word: &Placed<String>, vocabulary: &Vocabulary) -> Result<Principal, Fault> {
+/// Also for groups of `response`.
+pub(crate) fn read_principal(
+    word: &Placed<String>,
+    vocabulary: &Vocabulary,
+) -> Result<Principal, Fault> {
     let text = word.value.as_str();
     let (kind, name) = text.split_once(':').unwrap_or((text, ""));
     let unknown = |kind: &str, known: &[String], add: String| {
@@ -311,10 +358,15 @@ fn read_until(word: &Placed<String>, faults: &mut Vec<Fault>) -> Option<(i64, St
 
 fn read_when(
     text: &Placed<String>,
-    vocabulary: &Vocabulary,
+    around: Around<'_>,
     faults: &mut Vec<Fault>,
 ) -> Option<(Condition, Place)> {
-    match Condition::parse(&text.value, &schema::optional_reads(vocabulary)) {
+    let always = schema::optional_reads(around.vocabulary);
+    let optional = |read: &crate::condition::Read| match read.root {
+        Root::Resource => around.declared.is_optional(read),
+        Root::Principal | Root::Context | Root::Action => always.contains(read),
+    };
+    match Condition::parse(&text.value, &optional) {
         Ok(condition) => Some((condition, text.place.clone())),
         Err(bad) => {
             let place = inside(&text.place, bad.bytes);
@@ -322,6 +374,25 @@ fn read_when(
             None
         }
     }
+}
+
+fn read_step_up(
+    draft: &crate::access::StepUpDraft,
+    around: Around<'_>,
+    faults: &mut Vec<Fault>,
+) -> Option<StepUpClause> {
+    let need = step_up::read_need(&draft.need, faults);
+    let when = match &draft.when {
+        None => None,
+        Some(text) => {
+            let (condition, place) = read_when(text, around, faults)?;
+            // A condition that parses is one whose negation parses.
+            let refuted = condition.refuted.parse().ok()?;
+            Some(Needed { condition, place, refuted })
+        }
+    };
+    let (factors, within) = need?;
+    Some(StepUpClause { factors, within, need: draft.need.value.clone(), when })
 }
 
 /// A place within a quoted string. Exact while the string has no escapes before the spot.
@@ -342,7 +413,10 @@ fn check_anyone(table: &AlternativeDraft, allow: &[Principal], faults: &mut Vec<
     });
     let scope = scope.map(|place| ("ScopeOnAnyone", "scope", place.unwrap_or(&table.place)));
     let when = table.when.as_ref().map(|when| ("ConditionOnAnyone", "when", &when.place));
-    for (rule, key, place) in scope.into_iter().chain(when) {
+    let step_up = table.step_up.as_ref();
+    let step_up = step_up.map(|one| ("StepUpOnAnyone", "step_up", &one.need.place));
+    let owner = table.owner.as_ref().map(|one| ("OwnerOnAnyone", "owner", &one.lookup.place));
+    for (rule, key, place) in scope.into_iter().chain(when).chain(step_up).chain(owner) {
         faults.push(Fault::error(
             rule,
             place.clone(),
@@ -361,131 +435,5 @@ fn check_reason(reason: &Placed<String>, faults: &mut Vec<Fault>) {
             "a reason that says nothing, or too much".into(),
             format!("write in a few words why, in at most {MAX_STRING_BYTES} bytes"),
         ));
-    }
-}
-
-/// Settings belong to the operation: tables of one line may not differ in them.
-fn read_settings(
-    draft: &LineDraft,
-    vocabulary: &Vocabulary,
-    faults: &mut Vec<Fault>,
-) -> Option<Settings> {
-    let before = faults.len();
-    let tables = &draft.alternatives;
-    let audit = one_of(tables.iter().filter_map(|table| table.audit.as_ref()), "audit", faults);
-    let timeout =
-        one_of(tables.iter().filter_map(|table| table.timeout.as_ref()), "timeout", faults);
-    let body = one_of(tables.iter().filter_map(|table| table.body_max.as_ref()), "body", faults);
-    let settings = Settings {
-        limits: read_limits(tables, vocabulary, faults),
-        timeout: timeout.map_or(DEFAULT_TIMEOUT, |words| read_timeout(words, faults)),
-        body_max: body.map_or(DEFAULT_BODY_MAX, |body| body.value),
-        audit: audit.map_or(AuditLevel::All, |word| read_audit(word, faults)),
-        accepts: credential::read_accept(draft, faults),
-    };
-    (faults.len() == before).then_some(settings)
-}
-
-fn one_of<'d, T: PartialEq>(
-    mut written: impl Iterator<Item = &'d Placed<T>>,
-    key: &str,
-    faults: &mut Vec<Fault>,
-) -> Option<&'d Placed<T>> {
-    let first = written.next()?;
-    if let Some(other) = written.find(|other| other.value != first.value) {
-        faults.push(Fault::error(
-            "SettingDiffers",
-            other.place.clone(),
-            format!("the tables of one line differ in `{key}`"),
-            format!("write the same `{key}` in each, or in one of them"),
-        ));
-    }
-    Some(first)
-}
-
-fn read_limits(
-    tables: &[AlternativeDraft],
-    vocabulary: &Vocabulary,
-    faults: &mut Vec<Fault>,
-) -> Vec<Arc<str>> {
-    let mut limits: Vec<Arc<str>> = Vec::new();
-    for table in tables {
-        let Some(limit) = &table.limit else { continue };
-        check_limit(table, limit, vocabulary, faults);
-        if !limits.iter().any(|known| **known == *limit.value) {
-            limits.push(limit.value.as_str().into());
-        }
-    }
-    // A table without a limit of its own, or one that has one, is never freed by another's `none`.
-    if limits.len() > 1 || tables.iter().any(|table| table.limit.is_none()) {
-        limits.retain(|limit| &**limit != "none");
-    }
-    limits
-}
-
-fn check_limit(
-    table: &AlternativeDraft,
-    limit: &Placed<String>,
-    vocabulary: &Vocabulary,
-    faults: &mut Vec<Fault>,
-) {
-    let name = limit.value.as_str();
-    if name == "none" {
-        if table.limit_reason.is_none() {
-            faults.push(Fault::error(
-                "LimitReasonMissing",
-                limit.place.clone(),
-                "`limit = \"none\"` without a reason".into(),
-                "say why in `limit_reason`, or name a limit".into(),
-            ));
-        }
-        return;
-    }
-    match vocabulary.limits.iter().find(|(known, _)| known == name) {
-        None => {
-            let candidates = vocabulary.limits.iter().map(|(known, _)| known.as_str());
-            let remedy = advice(name, candidates, || "define it under `[limits]`".into());
-            let message = format!("there is no limit `{name}`");
-            faults.push(Fault::error("UnknownLimit", limit.place.clone(), message, remedy));
-        }
-        Some((_, true)) if table.allow.iter().any(|word| word.value == "anyone") => {
-            faults.push(Fault::error(
-                "IdentityLimitOnAnyone",
-                limit.place.clone(),
-                format!("the limit `{name}` counts identities, and `anyone` has none"),
-                "name a limit `per ip`, or write `allow = \"user\"`".into(),
-            ));
-        }
-        Some(_) => {}
-    }
-}
-
-fn read_timeout(words: &Placed<String>, faults: &mut Vec<Fault>) -> Duration {
-    match duration(&words.value) {
-        Ok(timeout) if timeout > Duration::ZERO && timeout <= MAX_TIMEOUT => return timeout,
-        Ok(_) | Err(_) => faults.push(Fault::error(
-            "TimeoutMalformed",
-            words.place.clone(),
-            format!("`{}` is not a timeout", words.value),
-            "write a duration of at most 10 minutes, as in `15s`".into(),
-        )),
-    }
-    DEFAULT_TIMEOUT
-}
-
-fn read_audit(word: &Placed<String>, faults: &mut Vec<Fault>) -> AuditLevel {
-    match word.value.as_str() {
-        "none" => AuditLevel::None,
-        "sampled" => AuditLevel::Sampled,
-        "all" => AuditLevel::All,
-        "full" => AuditLevel::Full,
-        other => {
-            let remedy = advice(other, ["none", "sampled", "all", "full"], || {
-                "write `none`, `sampled`, `all` or `full`".into()
-            });
-            let message = format!("`{other}` is not a way to audit");
-            faults.push(Fault::error("AuditUnknown", word.place.clone(), message, remedy));
-            AuditLevel::All
-        }
     }
 }

@@ -1,18 +1,30 @@
 //! Our narrow view of an OpenAPI document (3.0, 3.1; JSON or YAML): paths, methods, parameters,
-//! security. Doubled keys refused, YAML aliases within a budget, local `$ref` only, all sizes capped.
+//! security, bodies. Doubled keys refused, YAML aliases within a budget, local `$ref` only, all sizes
+//! capped. The tree of the document is gone when it has been read: what rules may ask of an
+//! operation stands in it.
 
+mod carried;
 mod draft;
 mod json;
 mod node;
+mod schema;
+mod security;
+mod template;
 mod yaml;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use portcullis_core::fault::Fault;
 
 pub use draft::draft_lines;
 
-use self::node::{Node, NodeKind, Source, Unit, resolve};
+use self::carried::Declared;
+use self::node::{Node, References, Source, Unit};
+use self::schema::Schemas;
+use self::template::Template;
+use crate::body::BodyShape;
+use crate::field::Field;
 use crate::lookalike::unescape;
 
 /// The part of a document that access rules need.
@@ -41,6 +53,15 @@ pub struct DocumentedOperation {
     pub tags: Vec<String>,
     /// Path parameters: name and type (`string`, `integer`, `uuid`).
     pub path_parameters: Vec<(String, String)>,
+    /// Query parameters that a rule may read, in the document's order: those of one value, and
+    /// lists with commas (`explode: false`).
+    pub query: Vec<Field>,
+    /// Header parameters that a rule may read; names in lower case.
+    pub header: Vec<Field>,
+    /// What an `application/json` body may hold; `None` where the document has none.
+    pub body: Option<Arc<BodyShape>>,
+    /// What the successful answer holds, if it is `application/json`.
+    pub response: Option<Arc<BodyShape>>,
     /// What its `security` asks for.
     pub security: DocumentedSecurity,
 }
@@ -86,7 +107,7 @@ pub fn read(file: &str, text: &str) -> Result<Document, Fault> {
     Ok(Document {
         file: file.to_owned(),
         title: title.and_then(Node::text).unwrap_or_default().to_owned(),
-        operations: Reader { root: &root, source: &source }.operations()?,
+        operations: Reader::new(&References::new(&root, &source)).operations()?,
     })
 }
 
@@ -112,12 +133,9 @@ fn check_version(root: &Node, source: &Source<'_>) -> Result<(), Fault> {
         (None, Some(swagger)) => (swagger.at, "Swagger 2 is not supported".to_owned()),
         (None, None) => (root.at, "not an OpenAPI document: `openapi` is missing".to_owned()),
     };
-    Err(source.fault(
-        "VersionUnsupported",
-        at,
-        message,
-        "write or convert it to OpenAPI 3.0 or 3.1",
-    ))
+    let remedy = "write or convert it to OpenAPI 3.0 or 3.1; `npx swagger2openapi OLD -o NEW` \
+                  converts Swagger 2.0";
+    Err(source.fault("VersionUnsupported", at, message, remedy))
 }
 
 const METHODS: [(&str, &str); 6] = [
@@ -129,18 +147,22 @@ const METHODS: [(&str, &str); 6] = [
     ("patch", "PATCH"),
 ];
 
-struct Reader<'n> {
-    root: &'n Node,
-    source: &'n Source<'n>,
+struct Reader<'r, 'n> {
+    references: &'r References<'n>,
+    schemas: Schemas<'r, 'n>,
 }
 
-impl<'n> Reader<'n> {
+impl<'r, 'n> Reader<'r, 'n> {
+    fn new(references: &'r References<'n>) -> Self {
+        Reader { references, schemas: Schemas::new(references) }
+    }
+
     fn operations(&self) -> Result<Vec<DocumentedOperation>, Fault> {
         let mut operations = Vec::new();
         let mut seen = HashSet::new();
-        let Some(paths) = self.root.member("paths") else { return Ok(operations) };
+        let Some(paths) = self.references.root.member("paths") else { return Ok(operations) };
         for (written, item) in paths.members().iter().filter(|(path, _)| path.starts_with('/')) {
-            let item = self.resolve(item)?;
+            let item = self.references.resolve(item)?;
             let template = Template::of(written).ok_or_else(|| self.bad_path(written, item))?;
             for (name, method) in METHODS {
                 let Some(node) = item.member(name) else { continue };
@@ -153,15 +175,12 @@ impl<'n> Reader<'n> {
                 if operations.len() > MAX_OPERATIONS {
                     let message = format!("more than {MAX_OPERATIONS} operations");
                     let remedy = "split the document over several APIs";
-                    return Err(self.source.fault("DocumentTooLarge", node.at, message, remedy));
+                    let source = self.references.source;
+                    return Err(source.fault("DocumentTooLarge", node.at, message, remedy));
                 }
             }
         }
         Ok(operations)
-    }
-
-    fn resolve(&self, node: &'n Node) -> Result<&'n Node, Fault> {
-        resolve(self.root, node, self.source)
     }
 
     fn operation(
@@ -172,194 +191,40 @@ impl<'n> Reader<'n> {
     ) -> Result<DocumentedOperation, Fault> {
         let (item, node) = nodes;
         let tags = node.member("tags").map(Node::items).unwrap_or_default();
-        let mut path_parameters = Vec::new();
-        for (written, name) in &template.parameters {
-            let kind = self.parameter_kind(written, item, node)?;
-            path_parameters.push((name.clone(), kind.to_owned()));
-        }
+        let declared = Declared::of(&self.schemas, item, node)?;
+        let parameters = template.parameters.iter();
+        let path_parameters = parameters
+            .map(|(written, name)| (name.clone(), declared.path_kind(written).to_owned()))
+            .collect();
         Ok(DocumentedOperation {
             method: method.to_owned(),
             path: template.path.clone(),
             id: node.member("operationId").and_then(Node::text).map(str::to_owned),
             tags: tags.iter().filter_map(Node::text).map(str::to_owned).collect(),
             path_parameters,
-            security: self.security(node)?,
-        })
-    }
-
-    /// The operation's own declaration before the path's.
-    fn parameter_kind(
-        &self,
-        written: &str,
-        item: &'n Node,
-        node: &'n Node,
-    ) -> Result<&'static str, Fault> {
-        for owner in [node, item] {
-            let declared = owner.member("parameters").map(Node::items).unwrap_or_default();
-            for parameter in declared {
-                let parameter = self.resolve(parameter)?;
-                let is = |key: &str, value: &str| {
-                    parameter.member(key).and_then(Node::text) == Some(value)
-                };
-                if !is("in", "path") || !is("name", written) {
-                    continue;
-                }
-                let Some(schema) = parameter.member("schema") else { return Ok("string") };
-                let schema = self.resolve(schema)?;
-                return Ok(schema_kind(schema));
-            }
-        }
-        Ok("string")
-    }
-
-    fn security(&self, node: &'n Node) -> Result<DocumentedSecurity, Fault> {
-        let Some(security) = node.member("security").or_else(|| self.root.member("security"))
-        else {
-            return Ok(DocumentedSecurity::Silent);
-        };
-        let requirements = security.items();
-        if requirements.is_empty() || requirements.iter().any(|one| one.members().is_empty()) {
-            return Ok(DocumentedSecurity::Public);
-        }
-        let mut alternatives = Vec::new();
-        for requirement in requirements {
-            let mut scopes: Vec<String> = Vec::new();
-            for (scheme, asked) in requirement.members() {
-                if let Some(other) = self.foreign_scheme(scheme)? {
-                    return Ok(DocumentedSecurity::Other(other));
-                }
-                scopes.extend(asked.items().iter().filter_map(Node::text).map(str::to_owned));
-            }
-            alternatives.push(scopes);
-        }
-        Ok(DocumentedSecurity::Scopes(alternatives))
-    }
-
-    /// The name of a scheme that is neither OAuth, OpenID Connect nor bearer.
-    fn foreign_scheme(&self, name: &str) -> Result<Option<String>, Fault> {
-        let schemes = self.root.member("components").and_then(|all| all.member("securitySchemes"));
-        let Some(scheme) = schemes.and_then(|schemes| schemes.member(name)) else {
-            return Ok(Some(format!("{name} (not defined)")));
-        };
-        let scheme = self.resolve(scheme)?;
-        let text = |key: &str| scheme.member(key).and_then(Node::text).unwrap_or_default();
-        Ok(match text("type") {
-            "oauth2" | "openIdConnect" => None,
-            "http" if text("scheme").eq_ignore_ascii_case("bearer") => None,
-            "http" => Some(text("scheme").to_ascii_lowercase()),
-            other => Some(other.to_owned()),
+            query: declared.query,
+            header: declared.header,
+            body: carried::body(&self.schemas, node)?,
+            response: carried::response(&self.schemas, node)?,
+            security: security::of(self.references, node)?,
         })
     }
 
     fn bad_path(&self, written: &str, item: &Node) -> Fault {
         let message = format!("`{written}` is not a path that a rule can name");
         let remedy = "write it without empty or dot segments, query and fragment, and with at most 16 parameters";
-        self.source.fault("PathMalformed", item.at, message, remedy)
+        self.references.source.fault("PathMalformed", item.at, message, remedy)
     }
 
     fn path_twice(&self, node: &Node, method: &str, written: &str) -> Fault {
         let message = format!("`{method} {written}` has the same shape as another path");
-        self.source.fault("ShapeTwice", node.at, message, "keep one of the two")
-    }
-}
-
-fn schema_kind(schema: &Node) -> &'static str {
-    let is = |key: &str, value: &str| match schema.member(key).map(|node| &node.kind) {
-        Some(NodeKind::Scalar(text)) => text == value,
-        // OpenAPI 3.1 writes `type: [integer]`.
-        Some(NodeKind::List(items)) => {
-            items.len() == 1 && items.iter().all(|item| item.text() == Some(value))
-        }
-        Some(NodeKind::Map(_)) | None => false,
-    };
-    if is("type", "integer") {
-        "integer"
-    } else if is("type", "string") && is("format", "uuid") {
-        "uuid"
-    } else {
-        "string"
-    }
-}
-
-/// A documented path in the spelling of an access line.
-struct Template {
-    path: String,
-    /// The same without names, to find doubles.
-    shape: String,
-    /// As written, and as named in the line; a segment with several has the first's declaration
-    /// only if it is that parameter alone.
-    parameters: Vec<(String, String)>,
-}
-
-impl Template {
-    fn of(written: &str) -> Option<Self> {
-        let mut template =
-            Template { path: String::new(), shape: String::new(), parameters: Vec::new() };
-        for segment in written.strip_prefix('/')?.split('/') {
-            template.path.push('/');
-            template.shape.push('/');
-            if segment.contains('{') {
-                let whole = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-                let name = template.fresh_name(segment);
-                template.path.push_str(&format!("{{{name}}}"));
-                template.shape.push_str("{}");
-                let declared = whole.filter(|inner| !inner.contains(['{', '}'])).unwrap_or("");
-                template.parameters.push((declared.to_owned(), name));
-            } else {
-                let literal = encoded(&percent_decoded(segment));
-                template.path.push_str(&literal);
-                template.shape.push_str(&literal);
-            }
-        }
-        crate::shape::Shape::parse(&template.path).is_ok().then_some(template)
-    }
-
-    /// `{accountId}` → `account_id`, `{year}-{month}` → `year_month`.
-    fn fresh_name(&self, segment: &str) -> String {
-        let mut name = String::new();
-        let mut before = '_';
-        for c in segment.chars() {
-            if c.is_ascii_uppercase() && (before.is_ascii_lowercase() || before.is_ascii_digit()) {
-                name.push('_');
-            }
-            before = c;
-            match c {
-                '{' | '}' => {}
-                c if c.is_ascii_alphanumeric() => name.push(c.to_ascii_lowercase()),
-                _ => name.push('_'),
-            }
-        }
-        name.truncate(48);
-        if !name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') {
-            name.insert(0, '_');
-        }
-        let taken = |name: &str| self.parameters.iter().any(|(_, known)| known == name);
-        let mut count = 2;
-        let mut fresh = name.clone();
-        while taken(&fresh) {
-            fresh = format!("{name}_{count}");
-            count += 1;
-        }
-        fresh
+        self.references.source.fault("ShapeTwice", node.at, message, "keep one of the two")
     }
 }
 
 /// Percent escapes off; what is not UTF-8 then stays as it was.
 fn percent_decoded(text: &str) -> String {
     String::from_utf8(unescape(text.as_bytes())).unwrap_or_else(|_| text.to_owned())
-}
-
-/// RFC 3986 §3.3: everything but `pchar` escaped, in upper case; `;` and `*` too, which shapes lack.
-fn encoded(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~!$&'()+,=:@".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 use portcullis_core::fault::{Fault, Place, Placed};
 use portcullis_core::web::Address;
 
-use crate::access::{AlternativeDraft, ApiDraft, AttributeType, LineDraft, ScopeDraft, Vocabulary};
+use crate::access::{
+    AlternativeDraft, ApiDraft, AttributeType, FieldGroupDraft, LineDraft, OwnerDraft, PolicyFile,
+    ScopeDraft, StepUpDraft, Vocabulary,
+};
 use crate::compile::{Rules, compile};
 use crate::entities::{Caller, Circumstances, UserCaller};
 use crate::openapi;
@@ -28,6 +31,7 @@ pub(crate) fn vocabulary() -> Vocabulary {
             ("account".into(), AttributeType::String),
             ("level".into(), AttributeType::Integer),
         ],
+        factors: words(&["totp", "passkey"]),
         now: NOW,
     }
 }
@@ -56,12 +60,28 @@ pub(crate) fn documented(table: &str, yaml: &str) -> ApiDraft {
 
 /// The rules of one table, which must compile.
 pub(crate) fn rules(table: &str) -> Rules {
-    compile(&[api(table)], &vocabulary()).unwrap_or_else(|faults| panic!("{faults:#?}"))
+    compile(&[api(table)], &[], &vocabulary()).unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
 /// The faults of one table, which must not compile.
 pub(crate) fn faults(table: &str) -> Vec<Fault> {
-    compile(&[api(table)], &vocabulary()).err().unwrap_or_default()
+    compile(&[api(table)], &[], &vocabulary()).err().unwrap_or_default()
+}
+
+/// A Cedar file, `p.cedar`.
+pub(crate) fn cedar(text: &str) -> PolicyFile {
+    PolicyFile { file: "p.cedar".into(), text: text.into() }
+}
+
+/// The rules of one table and one Cedar file, which must compile.
+pub(crate) fn rules_with(table: &str, policies: &str) -> Rules {
+    compile(&[api(table)], &[cedar(policies)], &vocabulary())
+        .unwrap_or_else(|faults| panic!("{faults:#?}"))
+}
+
+/// The faults of one table and one Cedar file, which must not compile.
+pub(crate) fn faults_with(table: &str, policies: &str) -> Vec<Fault> {
+    compile(&[api(table)], &[cedar(policies)], &vocabulary()).err().unwrap_or_default()
 }
 
 /// A person with an account.
@@ -101,7 +121,7 @@ pub(crate) fn circumstances(scopes: &str) -> Circumstances {
     }
 }
 
-fn place(bytes: std::ops::Range<usize>) -> Place {
+pub(crate) fn place(bytes: std::ops::Range<usize>) -> Place {
     Place { file: "t.toml".into(), bytes }
 }
 
@@ -150,10 +170,25 @@ impl Reader<'_> {
                     self.expect('}');
                 }
                 "scope" => table.scope = Some(ScopeDraft::All(self.string())),
-                "body" => {
-                    let word = self.word();
-                    table.body_max = Some(Placed::new(word.parse().unwrap(), table.place.clone()));
+                "body" => self.body(&mut table),
+                "query" => table.query = self.pairs(),
+                "owner" => {
+                    let mut pairs = self.pairs().into_iter();
+                    let mut next = |key: &str| {
+                        pairs.next().filter(|(name, _)| name.value == key).expect("a key").1
+                    };
+                    table.owner = Some(OwnerDraft { lookup: next("lookup"), field: next("field") });
                 }
+                "step_up" if self.peek() == Some('{') => {
+                    let mut pairs = self.pairs().into_iter();
+                    let need = pairs.next().expect("need").1;
+                    let when = pairs.next().map(|(_, when)| when);
+                    table.step_up = Some(StepUpDraft { need, when });
+                }
+                "step_up" => {
+                    table.step_up = Some(StepUpDraft { need: self.string(), when: None });
+                }
+                "response" => table.response = self.groups(),
                 other => {
                     let value = Some(self.string());
                     match other {
@@ -175,6 +210,73 @@ impl Reader<'_> {
             self.take(',');
         }
         table
+    }
+
+    /// A number, or a table.
+    fn body(&mut self, table: &mut AlternativeDraft) {
+        if self.peek() != Some('{') {
+            let word = self.word();
+            table.body_max = Some(Placed::new(word.parse().unwrap(), table.place.clone()));
+            return;
+        }
+        self.expect('{');
+        while !self.take('}') {
+            let key = self.word();
+            self.expect('=');
+            match key.as_str() {
+                "max" => {
+                    let start = self.at;
+                    let word = self.word();
+                    table.body_max =
+                        Some(Placed::new(word.parse().unwrap(), place(start..self.at)));
+                }
+                "types" => table.body_types = self.strings(),
+                "extra" => table.body_extra = Some(self.string()),
+                "fields" => table.body_fields = self.pairs(),
+                unknown => panic!("no key {unknown}"),
+            }
+            self.take(',');
+        }
+    }
+
+    /// `{ a = 'x', 'b.c' = 'y' }`.
+    fn pairs(&mut self) -> Vec<(Placed<String>, Placed<String>)> {
+        self.expect('{');
+        let mut pairs = Vec::new();
+        while !self.take('}') {
+            let name = self.name();
+            self.expect('=');
+            pairs.push((name, self.string()));
+            self.take(',');
+        }
+        pairs
+    }
+
+    /// A list, or `{ all = […], 'role:x' = […] }`.
+    fn groups(&mut self) -> Vec<FieldGroupDraft> {
+        if self.peek() != Some('{') {
+            return vec![FieldGroupDraft { to: None, members: self.strings() }];
+        }
+        self.expect('{');
+        let mut groups = Vec::new();
+        while !self.take('}') {
+            let name = self.name();
+            self.expect('=');
+            let to = Some(name).filter(|name| name.value != "all");
+            groups.push(FieldGroupDraft { to, members: self.strings() });
+            self.take(',');
+        }
+        groups
+    }
+
+    /// A key, bare or in quotes.
+    fn name(&mut self) -> Placed<String> {
+        if self.peek().is_some_and(|c| "\"'".contains(c)) {
+            return self.string();
+        }
+        let start = self.at;
+        let word = self.word();
+        Placed::new(word, place(start..self.at))
     }
 
     fn strings(&mut self) -> Vec<Placed<String>> {

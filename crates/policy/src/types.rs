@@ -1,22 +1,25 @@
-//! What Cedar's strict validation, against the operation's own schema, says of a table; in the
-//! words of the operator's file and with a place inside the operator's text.
+//! What Cedar's strict validation, against the operation's own schema, says of a table or of a policy
+//! in a file; in the words of the operator's file and with a place inside the operator's text.
+
+use std::sync::Arc;
 
 use cedar_policy::ffi::DetailedError;
 use cedar_policy::{Policy, PolicySet, ValidationMode, ValidationWarning, Validator};
 use portcullis_core::fault::{Fault, Place};
 
 use crate::access::Vocabulary;
+use crate::cedar_files::FilePolicy;
 use crate::clause::Alternative;
-use crate::condition::{Condition, Read, Root};
+use crate::condition::{Access, Condition, Read, Root};
+use crate::declared::Declared;
 use crate::line::{inside, unknown_principal};
 use crate::nearest::advice;
-use crate::parameter::Parameter;
 use crate::schema;
 
 /// How far an attribute may be from its entity: `principal.account`, never further.
 const LEVEL: u32 = 1;
 
-/// What validation proves of a table that is well typed.
+/// What validation proves of a policy that is well typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
     /// Nothing.
@@ -28,55 +31,80 @@ pub(crate) enum Proof {
 /// Refuses names that the operation, the caller or the file do not have.
 pub(crate) fn check_names(
     alternative: &Alternative,
-    parameters: &[Parameter],
+    declared: &Declared,
     vocabulary: &Vocabulary,
     faults: &mut Vec<Fault>,
 ) {
-    let Some((condition, place)) = &alternative.when else { return };
-    for read in &condition.reads {
-        let Some(name) = read.path.first() else { continue };
-        let known = schema::names(read.root, parameters, vocabulary);
-        if known.contains(name) {
-            continue;
-        }
-        let place = spot(condition, place, read);
-        let fault = match read.root {
-            Root::Resource => unknown_parameter(place, name, &known),
-            Root::Principal | Root::Context | Root::Action => {
-                unknown_attribute(place, read.root, name, &known)
+    for (condition, place) in alternative.conditions() {
+        for read in condition.reads.iter().filter(|read| !read.path.is_empty()) {
+            let known = schema::names(read.root, declared, vocabulary);
+            let fault = match (read.root, read.path.first()) {
+                (Root::Resource, _) if declared.member(&read.path).is_none() => {
+                    unknown_parameter(spot(condition, place, read), read, &known)
+                }
+                (Root::Principal | Root::Context | Root::Action, Some(name))
+                    if !known.contains(name) =>
+                {
+                    unknown_attribute(spot(condition, place, read), read.root, name, &known)
+                }
+                _ => continue,
+            };
+            if !faults.contains(&fault) {
+                faults.push(fault);
             }
-        };
-        faults.push(fault);
-    }
-    for (kind, id) in &condition.literals {
-        let known = match kind.as_str() {
-            "Role" => &vocabulary.roles,
-            "Group" => &vocabulary.groups,
-            "Service" => &vocabulary.services,
-            _ => continue,
-        };
-        if !known.contains(id) {
-            let text = format!("{kind}::\"{id}\"");
-            let remedy = advice(id, known.iter().map(String::as_str), || {
-                format!("add `{id}` to the file's {}s first", kind.to_ascii_lowercase())
-            });
-            faults.push(unknown_principal(place, &text, remedy));
+        }
+        for (kind, id) in &condition.literals {
+            faults.extend(unknown_literal((kind, id), vocabulary, place));
         }
     }
 }
 
-/// Validates a table's policy; faults go to the operator's text where it is the operator's.
+/// A role, group or service that the file does not know.
+pub(crate) fn unknown_literal(
+    (kind, id): (&str, &str),
+    vocabulary: &Vocabulary,
+    place: &Place,
+) -> Option<Fault> {
+    let known = match kind {
+        "Role" => &vocabulary.roles,
+        "Group" => &vocabulary.groups,
+        "Service" => &vocabulary.services,
+        _ => return None,
+    };
+    if known.iter().any(|one| one == id) {
+        return None;
+    }
+    let remedy = advice(id, known.iter().map(String::as_str), || {
+        format!("add `{id}` to the file's {}s first", kind.to_ascii_lowercase())
+    });
+    Some(unknown_principal(place, &format!("{kind}::\"{id}\""), remedy))
+}
+
+/// Whose text a policy is.
+#[derive(Clone, Copy)]
+pub(crate) enum Origin<'o> {
+    /// A table's, with its Cedar source.
+    Table(&'o Alternative, &'o str),
+    /// A file's, with the operation that it is validated for.
+    File(&'o FilePolicy, &'o str),
+}
+
+/// Validates a policy; faults go to the operator's text where it is the operator's.
 pub(crate) fn validate(
     validator: &Validator,
     policy: &Policy,
-    origin: (&str, &Alternative),
+    origin: Origin<'_>,
     faults: &mut Vec<Fault>,
 ) -> Proof {
     let Ok(set) = PolicySet::from_policies([policy.clone()]) else { return Proof::Open };
     let result = validator.validate_with_level(&set, ValidationMode::Strict, LEVEL);
     let mut told: Vec<Fault> = Vec::new();
     for error in result.validation_errors() {
-        let fault = type_fault(&DetailedError::from(error), origin);
+        let error = DetailedError::from(error);
+        let fault = match origin {
+            Origin::Table(alternative, source) => type_fault(&error, alternative, source),
+            Origin::File(policy, operation) => file_fault(&error, policy, operation),
+        };
         // Once per kind of principal that the table allows: said once.
         if !told.contains(&fault) {
             told.push(fault);
@@ -91,7 +119,7 @@ pub(crate) fn validate(
 
 /// A policy of ours that does not parse: a condition that is an expression alone but not in place.
 pub(crate) fn unreadable(alternative: &Alternative) -> Fault {
-    let place = alternative.when.as_ref().map_or(&alternative.place, |(_, place)| place);
+    let place = alternative.conditions().next().map_or(&alternative.place, |(_, place)| place);
     Fault::error(
         "ConditionMalformed",
         place.clone(),
@@ -100,47 +128,84 @@ pub(crate) fn unreadable(alternative: &Alternative) -> Fault {
     )
 }
 
-fn type_fault(error: &DetailedError, origin: (&str, &Alternative)) -> Fault {
-    let (source, alternative) = origin;
-    let message = match error.message.split_once("`, ") {
-        // Cedar begins with "for policy `…`, ".
-        Some((before, after)) if before.starts_with("for policy") => after,
-        _ => error.message.as_str(),
-    };
+fn type_fault(error: &DetailedError, alternative: &Alternative, source: &str) -> Fault {
     let remedy = error.help.clone().unwrap_or_else(|| {
         "compare values of one type; what only some callers have goes into a table of its own"
             .into()
     });
-    let place = match &alternative.when {
-        Some((condition, place)) => {
-            let start = source.rfind(&condition.guarded).unwrap_or(0) + condition.offset();
-            error.source_locations.first().map_or(place.clone(), |spot| {
-                let within = |at: usize| at.saturating_sub(start).min(condition.text.len());
-                inside(place, within(spot.loc.start)..within(spot.loc.end))
-            })
-        }
-        None => alternative.place.clone(),
-    };
-    let message = format!("the condition has no type: {message}");
+    let spot = error.source_locations.first().map(|spot| spot.loc.start..spot.loc.end);
+    let within = alternative.conditions().find_map(|(condition, place)| {
+        let (start, spot) = (condition.offset_in(source)?, spot.clone()?);
+        let end = start + condition.text.len();
+        let inner = spot.start >= start && spot.start < end;
+        inner.then(|| inside(place, spot.start - start..spot.end.min(end) - start))
+    });
+    let first = alternative.conditions().next().map(|(_, place)| place.clone());
+    let place = within.or(first).unwrap_or_else(|| alternative.place.clone());
+    let message = format!("the condition has no type: {}", said(error));
     Fault::error("ConditionIllTyped", place, message, one_line(&remedy))
+}
+
+fn file_fault(error: &DetailedError, policy: &FilePolicy, operation: &str) -> Fault {
+    let (in_source, in_file) = policy.conditions_at;
+    let bytes = match error.source_locations.first() {
+        Some(spot) if spot.loc.start >= in_source => {
+            let at = |offset: usize| (offset - in_source + in_file).min(policy.place.bytes.end);
+            at(spot.loc.start)..at(spot.loc.end)
+        }
+        Some(_) | None => policy.place.bytes.clone(),
+    };
+    let remedy = "guard it, as in `resource has x && resource.x == …`, or name the operations that \
+                  have it in the head";
+    Fault::error(
+        "ConditionIllTyped",
+        Place { file: Arc::clone(&policy.place.file), bytes },
+        format!("the policy has no type for `{operation}`: {}", said(error)),
+        error.help.as_ref().map_or_else(|| remedy.into(), |help| one_line(help)),
+    )
+}
+
+/// Cedar begins with "for policy `…`, ".
+fn said(error: &DetailedError) -> &str {
+    match error.message.split_once("`, ") {
+        Some((before, after)) if before.starts_with("for policy") => after,
+        _ => error.message.as_str(),
+    }
 }
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned()
 }
 
-fn unknown_parameter(place: Place, name: &str, known: &[String]) -> Fault {
-    let designed = matches!(name, "body" | "query" | "header" | "owner");
-    let remedy = if designed {
-        "conditions on it are designed but not built yet: use the path's parameters".to_owned()
-    } else {
-        advice(name, known.iter().map(String::as_str), || match known {
+fn unknown_parameter(place: Place, read: &Read, known: &[String]) -> Fault {
+    let name = read.path.join(".");
+    let nested = known.iter().any(|one| one.starts_with(&format!("{name}.")));
+    let remedy = match read.path.first().map(String::as_str) {
+        _ if nested => match read.access {
+            Access::Value => format!("it is an object: read a member of it, as in `{name}.x`"),
+            Access::Presence => {
+                format!("it is an object: ask for a member of it, as in `resource has {name}.x`")
+            }
+        },
+        Some("owner") => "say how it is found, in `owner = { lookup = …, field = … }`".into(),
+        Some("query") => declare(&name, known, "query = { x = \"string\" }"),
+        Some("body") => declare(&name, known, "body = { fields = { x = \"string\" } }"),
+        Some("header") => advice(&name, known.iter().map(String::as_str), || {
+            "the document has to declare the header".into()
+        }),
+        Some(_) | None => advice(&name, known.iter().map(String::as_str), || match known {
             [] => "the path has no parameters: write them as `{name}`".into(),
-            known => format!("the path has `{}`", known.join("`, `")),
-        })
+            known => format!("there is `{}`", known.join("`, `")),
+        }),
     };
-    let message = format!("the path has no parameter `{name}`");
+    let message = format!("there is no `resource.{name}`");
     Fault::error("UnknownParameter", place, message, remedy)
+}
+
+fn declare(name: &str, known: &[String], how: &str) -> String {
+    advice(name, known.iter().map(String::as_str), || {
+        format!("declare it in the document, or in the line with `{how}`")
+    })
 }
 
 fn unknown_attribute(place: Place, root: Root, name: &str, known: &[String]) -> Fault {

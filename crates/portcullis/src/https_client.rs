@@ -100,6 +100,17 @@ impl Client {
         self.send("GET", url, fields, Bytes::new()).await
     }
 
+    /// `POST` of a JSON text, as it stands.
+    pub(crate) async fn post_json(
+        &self,
+        url: &str,
+        authorization: &str,
+        json: &'static str,
+    ) -> anyhow::Result<Answer> {
+        let fields = [("authorization", authorization), ("content-type", "application/json")];
+        self.send("POST", url, &fields, Bytes::from_static(json.as_bytes())).await
+    }
+
     /// `POST` of a form.
     pub(crate) async fn post(
         &self,

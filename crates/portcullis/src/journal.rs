@@ -144,6 +144,9 @@ pub(crate) fn readable(record: &Record) -> String {
         record.caller,
         record.reason,
     );
+    if let Some(shadow) = &record.shadow {
+        text.push_str(&format!("  (shadow: {} {})", shadow.status, shadow.reason));
+    }
     for clause in record.clauses.iter().filter(|clause| !clause.held) {
         text.push_str(&format!("\n              ✗ {}   {}", clause.clause, clause.inputs));
     }
@@ -198,6 +201,10 @@ mod tests {
                 ip: String::new(),
                 limit: None,
                 clauses: Vec::new(),
+                asked: None,
+                facts: None,
+                resource: None,
+                shadow: None,
                 decided_us: 0,
                 took_us: 0,
             });

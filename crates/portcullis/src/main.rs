@@ -59,11 +59,19 @@ enum Command {
         /// refusals in the answers
         #[arg(long)]
         dev: bool,
+        /// Judge each decision by this config too, and record where it would have said otherwise;
+        /// it decides nothing
+        #[arg(long, value_name = "NEW")]
+        shadow: Option<PathBuf>,
     },
     /// Print the access matrix and every gap; exit 1 on a gap, 2 on an error in the file
     Check(cli::check::Arguments),
     /// Say what would meet a request, and why
     Explain(cli::explain::Arguments),
+    /// Yesterday's decisions under a new config: who would gain, who would lose
+    Replay(cli::replay::Arguments),
+    /// Try the expectations of the config
+    Expect(cli::expect::Arguments),
     /// Print every setting with its default and its reason
     ExampleConfig,
     /// People: add, list, grant, revoke, disable
@@ -122,12 +130,14 @@ fn run(command: Command) -> anyhow::Result<u8> {
     let clock = &SystemClock;
     match command {
         Command::Demo { tour } => demo::run(if tour { demo::Tour::Yes } else { demo::Tour::No }),
-        Command::Serve { config, dev } => {
-            cli::serve::run(config, if dev { Purpose::Dev } else { Purpose::Serve })
+        Command::Serve { config, dev, shadow } => {
+            cli::serve::run(config, if dev { Purpose::Dev } else { Purpose::Serve }, shadow)
         }
         Command::Init(arguments) => cli::init::run(&arguments, clock, &mut output).map(code),
         Command::Check(arguments) => cli::check::run(&arguments, clock, &mut output).map(code),
         Command::Explain(arguments) => cli::explain::run(&arguments, clock, &mut output).map(code),
+        Command::Replay(arguments) => cli::replay::run(&arguments, clock, &mut output).map(code),
+        Command::Expect(arguments) => cli::expect::run(&arguments, clock, &mut output).map(code),
         Command::ExampleConfig => cli::example_config::run(&mut output).map(code),
         Command::User(command) => cli::user::run(command),
         Command::Client(command) => cli::client::run(command),

@@ -24,6 +24,7 @@ use portcullis_core::jose::dpop::ProofFault;
 use portcullis_core::jose::jws::TokenFault;
 use portcullis_core::jose::verify::{self, OPAQUE_PREFIX, Verified};
 use portcullis_core::time::Timestamp;
+use portcullis_policy::resource::Resource;
 
 use crate::foreign::{self, ForeignFault, Recognised};
 use crate::house::Reads;
@@ -64,6 +65,10 @@ impl Identified {
     }
     pub(crate) fn presence(&self) -> &Presence {
         &self.presence
+    }
+    /// For [`crate::authorize`] alone, which fills in what rules read.
+    pub(crate) fn learn(&mut self) -> Option<(&mut Cleansed, &mut Resource)> {
+        self.routed.learn()
     }
     pub(crate) fn into_parts(self) -> (Box<Cleansed>, Destination, Presence) {
         let (cleansed, destination) = self.routed.into_parts();

@@ -5,6 +5,7 @@ use http::StatusCode;
 use http::header::HeaderValue;
 use portcullis_core::jose::dpop::ProofFault;
 use portcullis_core::jose::jws::TokenFault;
+use portcullis_policy::decide::StepUp;
 
 use super::{Face, face};
 use crate::authenticate::{CredentialFault, Scheme};
@@ -12,6 +13,9 @@ use crate::record::Draft;
 
 /// Algorithms of proofs, for challenges (RFC 9449 §7.1).
 const PROOF_ALGORITHMS: &str = "ES256 EdDSA Ed25519 PS256";
+
+/// RFC 9470 §3.
+const INSUFFICIENT_LOGIN: &str = "insufficient_user_authentication";
 
 /// What `WWW-Authenticate` says, behind scheme, realm and metadata.
 pub(super) enum Challenge {
@@ -23,6 +27,8 @@ pub(super) enum Challenge {
     Error(&'static str),
     /// `error="insufficient_scope"` with the scope that would do.
     Scope(String),
+    /// `error="insufficient_user_authentication"` with the login that would do.
+    StepUp(StepUp),
 }
 
 impl Challenge {
@@ -44,6 +50,12 @@ impl Challenge {
             Challenge::Scope(scope) => {
                 text.push_str(&format!(", error=\"insufficient_scope\", scope=\"{scope}\""));
             }
+            Challenge::StepUp(step_up) => {
+                text.push_str(&format!(
+                    ", error=\"{INSUFFICIENT_LOGIN}\", error_description=\"{detail}\""
+                ));
+                push_step_up(step_up, &mut text);
+            }
         }
         if draft.scheme == Scheme::Dpop {
             text.push_str(&format!(", algs=\"{PROOF_ALGORITHMS}\""));
@@ -54,6 +66,16 @@ impl Challenge {
             text.push('"');
         }
         HeaderValue::from_str(&text).ok()
+    }
+}
+
+/// RFC 9470 §3: any of these, the preferred first; and how old the login may be, in seconds.
+fn push_step_up(step_up: &StepUp, text: &mut String) {
+    if !step_up.acr_values.is_empty() {
+        text.push_str(&format!(", acr_values=\"{}\"", step_up.acr_values.join(" ")));
+    }
+    if let Some(seconds) = step_up.max_age {
+        text.push_str(&format!(", max_age=\"{seconds}\""));
     }
 }
 
@@ -132,6 +154,15 @@ pub(super) fn face_of_unbound() -> Face {
     invalid("this operation wants a token that is bound to a key or certificate")
 }
 
+/// RFC 9470 §3: the token is good, but not the login behind it.
+pub(super) fn face_of_step_up(step_up: &StepUp) -> Face {
+    unauthorized(
+        INSUFFICIENT_LOGIN,
+        "a stronger or more recent login is needed for this",
+        Challenge::StepUp(step_up.clone()),
+    )
+}
+
 pub(super) fn unauthorized(code: &'static str, detail: &'static str, challenge: Challenge) -> Face {
     Face { status: StatusCode::UNAUTHORIZED, code, detail, challenge }
 }
@@ -143,6 +174,23 @@ fn invalid(detail: &'static str) -> Face {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_up_says_what_would_do() {
+        let step_up = |acr_values: &[&str], max_age| StepUp {
+            acr_values: acr_values.iter().map(ToString::to_string).collect(),
+            max_age,
+        };
+        for (step_up, words) in [
+            (step_up(&["aal2"], Some(300)), ", acr_values=\"aal2\", max_age=\"300\""),
+            (step_up(&["aal2", "aal1"], None), ", acr_values=\"aal2 aal1\""),
+            (step_up(&[], Some(0)), ", max_age=\"0\""),
+        ] {
+            let mut text = String::new();
+            push_step_up(&step_up, &mut text);
+            assert_eq!(text, words);
+        }
+    }
 
     #[test]
     fn each_fault_has_its_status_and_code() {

@@ -167,8 +167,8 @@ fn connections_to_the_upstream_are_kept_and_a_stale_one_is_not_the_clients_troub
 #[test]
 fn a_connection_to_the_upstream_serves_many_requests() {
     run(async |setup| {
-        let connections = Rc::new(std::cell::Cell::new(0));
-        let address = upstream::start_counted(connections.clone()).await;
+        let notes = Rc::new(upstream::Notes::default());
+        let address = upstream::start_noting(notes.clone()).await;
         let trial = Setup { sockets: Some(vec![address]), ..setup }.start().await;
         let token = trial.token(&trial.user());
         for _ in 0..5 {
@@ -176,11 +176,11 @@ fn a_connection_to_the_upstream_serves_many_requests() {
             assert_eq!(upload(&trial, 10_000).await.status, StatusCode::OK);
             assert_eq!(trial.get("/v1/things/1", Some(&token)).await.status, StatusCode::OK);
         }
-        assert_eq!(connections.get(), 1);
+        assert_eq!(notes.connections.get(), 1);
         // One that rested too long is not used again.
         trial.clock.advance(Duration::from_secs(61));
         assert_eq!(trial.get("/v1/rates", None).await.status, StatusCode::OK);
-        assert_eq!(connections.get(), 2);
+        assert_eq!(notes.connections.get(), 2);
     });
 }
 

@@ -240,6 +240,7 @@ fn a_journey_is_small() {
         }
         let worker = &trial.worker;
         let bytes = of(|arrived| worker.serve(arrived));
-        assert!(bytes <= 4096, "{bytes} bytes");
+        // Of it 120 bytes are what rules read of a request (`Resource`), wherever it is on its way.
+        assert!(bytes <= 4352, "{bytes} bytes");
     });
 }

@@ -1,8 +1,12 @@
 //! The whole journey, tried from outside: a real HTTP parser in front, the real rules, a real
 //! upstream on a socket of its own; only the house, the clock and the network card are stand-ins.
 
+mod table;
 mod bodies;
 mod bound;
+mod challenges;
+mod judged;
+mod objects;
 mod credentials;
 mod doors;
 mod fields;
@@ -12,6 +16,7 @@ mod http2;
 mod limits;
 mod others;
 mod paced;
+mod parameters;
 mod upstream;
 
 use std::cell::RefCell;
@@ -33,7 +38,6 @@ use hyper_util::rt::TokioIo;
 use portcullis_core::audit::{Record, Records};
 use portcullis_core::certificate::ClientCertificate;
 use portcullis_core::entropy::SeededEntropy;
-use portcullis_core::fault::{Place, Placed};
 use portcullis_core::fetch::{Fetch, FetchFault, FetchRequest, Fetching};
 use portcullis_core::hash::TableKey;
 use portcullis_core::id::Id;
@@ -49,20 +53,18 @@ use portcullis_core::seal::Sealer;
 use portcullis_core::secret::Secret;
 use portcullis_core::time::{FrozenClock, Timestamp};
 use portcullis_core::web::{Address, Origin};
-use portcullis_policy::access::{
-    AlternativeDraft, ApiDraft, AttributeType, LineDraft, ScopeDraft, Vocabulary,
-};
-use portcullis_policy::compile::{Rules, compile};
 
 use crate::api_keys::{ApiKeys, KeyUses};
 use crate::foreign::Foreign;
-use crate::house::{Answering, House, HouseAnswer, HouseLine, HouseRequest, Reads};
+use crate::house::{Answering, House, HouseAnswer, HouseRequest};
 use crate::hygiene::{Arrived, Connection};
 use crate::journey::{Answer, Gateway, Worker};
-use crate::snapshot::{ApiRoute, HostField, HouseTable, Reasons, Snapshot, Upstream};
+use crate::owners::Owners;
+use crate::snapshot::{ApiRoute, HostField, Reasons, Snapshot, Upstream};
 
 pub(crate) const AT: &str = "https://api.example/v1";
 pub(crate) const ISSUER: &str = "https://login.example";
+const METADATA: &str = "https://api.example/.well-known/oauth-protected-resource/v1";
 pub(crate) const APP: &str = "https://app.example";
 
 /// A gateway with an upstream behind it.
@@ -100,6 +102,8 @@ pub(crate) struct Setup {
     pub(crate) sockets: Option<Vec<SocketAddr>>,
     pub(crate) connect_timeout: Duration,
     pub(crate) network: Arc<dyn Fetch>,
+    /// How long an owner is waited for; here longer, since a test machine may be busy.
+    pub(crate) owners_within: Duration,
 }
 
 impl Default for Setup {
@@ -116,6 +120,7 @@ impl Default for Setup {
             sockets: None,
             connect_timeout: Duration::from_secs(1),
             network: Arc::new(Nobody),
+            owners_within: Duration::from_secs(10),
         }
     }
 }
@@ -147,6 +152,7 @@ impl Setup {
             sealer: Arc::new(Sealer::new(vec![(1, Secret::new([7; 32]))], ISSUER)),
             foreign: Arc::new(Foreign::new(self.network.clone(), clock.clone())),
             key_uses: KeyUses::default(),
+            owners: Owners::within(self.owners_within),
             house: house.clone(),
             records: records.clone(),
             clock: clock.clone(),
@@ -183,27 +189,32 @@ impl Setup {
             tls: None,
             connect_timeout: self.connect_timeout,
         };
-        let route = ApiRoute {
-            name: "payments".into(),
-            at: at.clone(),
-            audience: AT.into(),
-            upstream,
-            host: HostField::Upstream,
-            browsers: vec![Origin::parse(APP).unwrap()],
-            resource_metadata: "https://api.example/.well-known/oauth-protected-resource/v1".into(),
+        let route = |name: &str, at: &Arc<Address>| {
+            let route = ApiRoute {
+                name: name.into(),
+                at: at.clone(),
+                audience: AT.into(),
+                upstream: upstream.clone(),
+                host: HostField::Upstream,
+                browsers: vec![Origin::parse(APP).unwrap()],
+                resource_metadata: METADATA.into(),
+            };
+            (route.name.clone(), Arc::new(route))
         };
+        let documented = Arc::new(Address::parse("https://api.example/doc").unwrap());
         let limits = self
             .limits
             .iter()
             .map(|(name, words)| ((*name).into(), Arc::new(Limit::parse(words).unwrap())));
         Snapshot {
             generation: 1,
-            rules: Arc::new(rules(&self.limits)),
+            rules: Arc::new(table::rules(&self.limits)),
+            shadow: None,
             issuer: ISSUER.into(),
             keys: JwkSet::new(vec![key.public()]),
             passport: passport.clone(),
-            apis: [("payments".into(), Arc::new(route))].into(),
-            house: house_table(),
+            apis: [route("payments", &at), route("documented", &documented)].into(),
+            house: table::house_table(),
             limits: limits.collect(),
             issuers: Vec::new(),
             api_keys: Arc::new(ApiKeys::default()),
@@ -223,119 +234,6 @@ impl Fetch for Nobody {
     fn fetch(&self, request: FetchRequest) -> Fetching<'_> {
         Box::pin(std::future::ready(Err(FetchFault::Unreachable(request.url))))
     }
-}
-
-fn place() -> Place {
-    Place { file: "portcullis.toml".into(), bytes: 0..0 }
-}
-
-fn placed<T>(value: T) -> Placed<T> {
-    Placed::new(value, place())
-}
-
-/// The table of the trials.
-/// The lines of the tests' API.
-fn lines() -> Vec<LineDraft> {
-    let line = |line: usize, key: &str, edit: &dyn Fn(&mut AlternativeDraft)| {
-        let mut table = AlternativeDraft::new(place());
-        edit(&mut table);
-        LineDraft { key: placed(key.into()), line, alternatives: vec![table] }
-    };
-    let allow = |table: &mut AlternativeDraft, who: &str| table.allow = vec![placed(who.into())];
-    let scope = |table: &mut AlternativeDraft, scope: &str| {
-        table.scope = Some(ScopeDraft::All(placed(scope.into())));
-    };
-    vec![
-        line(1, "GET /rates", &|t| allow(t, "anyone")),
-        line(2, "GET /accounts/{account}", &|t| {
-            allow(t, "user");
-            scope(t, "payments:read");
-            t.when = Some(placed("resource.account == principal.account".into()));
-            t.limit = Some(placed("normal".into()));
-        }),
-        line(3, "POST /settlements", &|t| {
-            allow(t, "service:ledger");
-            scope(t, "payments:settle");
-        }),
-        line(4, "GET /secrets", &|t| allow(t, "nobody")),
-        line(5, "POST /upload", &|t| {
-            allow(t, "user");
-            t.body_max = Some(placed(64 * 1024));
-        }),
-        line(6, "GET /things/**", &|t| allow(t, "user")),
-        line(7, "GET /slow", &|t| {
-            allow(t, "anyone");
-            t.timeout = Some(placed("300ms".into()));
-        }),
-        line(9, "GET /quiet", &|t| {
-            allow(t, "user");
-            t.audit = Some(placed("none".into()));
-        }),
-        line(10, "GET /full", &|t| {
-            allow(t, "user");
-            scope(t, "payments:read");
-            t.audit = Some(placed("full".into()));
-        }),
-        line(11, "GET /bound", &|t| {
-            allow(t, "user");
-            t.bound = Some(placed("dpop or mtls".into()));
-        }),
-        line(12, "GET /keyed", &|t| {
-            allow(t, "service");
-            scope(t, "payments:read");
-            t.accept = Some(placed("key".into()));
-        }),
-        line(13, "GET /relayed", &|t| {
-            allow(t, "user");
-            t.via = vec![placed("service:agent".into())];
-        }),
-        line(14, "GET /admin", &|t| allow(t, "role:admin")),
-        line(8, "POST /slow", &|t| {
-            allow(t, "user");
-            t.timeout = Some(placed("300ms".into()));
-        }),
-    ]
-}
-
-fn rules(limits: &[(&str, &str)]) -> Rules {
-    let api = ApiDraft {
-        name: placed("payments".into()),
-        at: placed(Address::parse(AT).unwrap()),
-        document: None,
-        lines: lines(),
-    };
-    let vocabulary = Vocabulary {
-        roles: vec!["admin".into()],
-        services: vec!["ledger".into(), "agent".into()],
-        scopes: vec!["payments:read".into(), "payments:settle".into()],
-        limits: limits
-            .iter()
-            .map(|(name, words)| ((*name).into(), Limit::parse(words).unwrap().needs_identity()))
-            .collect(),
-        attributes: vec![("account".into(), AttributeType::String)],
-        now: 1_800_000_000,
-        ..Vocabulary::default()
-    };
-    compile(&[api], &vocabulary).unwrap_or_else(|faults| panic!("{faults:?}"))
-}
-
-fn house_table() -> HouseTable {
-    let line = |method, page, reads| HouseLine {
-        method,
-        page,
-        reads,
-        limit: "default".into(),
-        cors: vec![Origin::parse(APP).unwrap()],
-        body_max: 1024,
-    };
-    let lines = [
-        ("/login", vec![line("GET", "login_page", Reads::Session)]),
-        ("/oauth/token", vec![line("POST", "token", Reads::Client)]),
-        ("/oauth/userinfo", vec![line("GET", "userinfo", Reads::Token)]),
-    ];
-    let entry =
-        |(path, lines): (&str, Vec<HouseLine>)| (("login.example".into(), path.into()), lines);
-    lines.into_iter().map(entry).collect()
 }
 
 /// What was recorded.

@@ -162,17 +162,20 @@ impl<'s, 't> Builder<'s, 't> {
 
 /// `<<: *base`: members of the base that the map lacks.
 fn merged(members: Vec<(String, Node)>) -> Vec<(String, Node)> {
+    if !members.iter().any(|(name, _)| name == "<<") {
+        return members;
+    }
     let (bases, mut own): (Vec<_>, Vec<_>) =
         members.into_iter().partition(|(name, _)| name == "<<");
+    let mut known: HashSet<String> = own.iter().map(|(name, _)| name.clone()).collect();
     for (_, base) in bases {
-        let maps: &[Node] = match &base.kind {
+        let maps = match base.kind {
             NodeKind::List(items) => items,
-            NodeKind::Map(_) | NodeKind::Scalar(_) => std::slice::from_ref(&base),
+            NodeKind::Map(_) | NodeKind::Scalar(_) => vec![base],
         };
-        for (name, node) in maps.iter().flat_map(Node::members) {
-            if !own.iter().any(|(known, _)| known == name) {
-                own.push((name.clone(), node.clone()));
-            }
+        for map in maps {
+            let NodeKind::Map(members) = map.kind else { continue };
+            own.extend(members.into_iter().filter(|(name, _)| known.insert(name.clone())));
         }
     }
     own

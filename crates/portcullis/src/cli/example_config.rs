@@ -33,6 +33,14 @@ paths:
     get: {}
     post: {}
   /settlements: { post: {}, get: {} }
+  /invoices/{invoice}:
+    parameters: [{ name: invoice, in: path, required: true, schema: { type: string } }]
+    get: {}
+  /search: { get: {} }
+  /erasures: { post: {} }
+"#;
+    const CEDAR: &str = r#"forbid(principal, action in Action::"payments:write", resource)
+when { context.now < 0 || context.ip.isMulticast() };
 "#;
     const KEYS: &str = r#"{ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "1", "alg": "EdDSA",
         "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }] }"#;
@@ -42,6 +50,7 @@ paths:
     fn read(text: &str) -> crate::config::Config {
         let loader = Memory::default()
             .with_file("payments.yaml", DOCUMENT)
+            .with_file("policies/office.cedar", CEDAR)
             .with_file("ledger.jwks.json", KEYS)
             .with_file("console.jwks.json", KEYS)
             .with_file("proxy.jwks.json", KEYS)

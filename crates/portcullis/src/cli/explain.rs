@@ -4,7 +4,8 @@
 //! opened, so that a user's roles and attributes are those said with `--with`. Tokens, TLS and
 //! hygiene come before the rule and are not tried here.
 
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 
 use portcullis_core::limit::Per;
 use portcullis_core::time::Clock;
@@ -12,33 +13,48 @@ use portcullis_policy::decide::Verdict;
 use portcullis_policy::explain::{Explanation, explain};
 use serde_json::json;
 
-use super::facts::{Asked, Facts};
+use super::facts::{Asked, AskedWrongly, Facts};
 use super::report::{Exit, Output, show_rejected};
 use crate::config::{self, Config, Purpose};
 
 /// Arguments of `explain`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Arguments {
-    /// The method
-    pub method: String,
-    /// The path as callers send it (`/v1/rates`), or a whole address
-    pub path: String,
-    /// Who asks: `anyone`, `user:NAME`, `role:NAME` (a user with that role), `service:NAME`
-    #[arg(long = "as", value_name = "WHO")]
-    pub caller: String,
-    /// Facts: `scope="a b"`, `ip=…`, `role=…`, `group=…`, `client=…`, `acr=…`, `bound=dpop`, `via=…`, or an
-    /// attribute
-    #[arg(long = "with", value_name = "KEY=VALUE")]
-    pub with: Vec<String>,
-    /// The host, when several are served
-    #[arg(long)]
-    pub host: Option<String>,
+    #[command(flatten)]
+    pub question: Option<Question>,
+    /// Many questions: a file of JSON lines, each with `method`, `path`, `as`, and perhaps `with`
+    /// and `host`; each is answered with a JSON line. `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "Question")]
+    pub batch: Option<PathBuf>,
     /// The config
     #[arg(short = 'c', long = "config", value_name = "FILE", default_value = "portcullis.toml")]
     pub config: PathBuf,
     /// For machines
     #[arg(long)]
     pub json: bool,
+}
+
+/// One question.
+#[derive(clap::Args, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Question {
+    /// The method
+    pub method: String,
+    /// The path as callers send it (`/v1/rates?page=2`), or a whole address
+    pub path: String,
+    /// Who asks: `anyone`, `user:NAME`, `role:NAME` (a user with that role), `service:NAME`
+    #[arg(long = "as", value_name = "WHO")]
+    #[serde(rename = "as")]
+    pub caller: String,
+    /// Facts: `scope="a b"`, `ip=…`, `role=…`, `group=…`, `client=…`, `acr=…`, `mfa=2m` (how long
+    /// ago), `bound=dpop`, `via=…`, an attribute; of the request: `body=@FILE`, `owner=ID`,
+    /// `header.NAME=…`
+    #[arg(long = "with", value_name = "KEY=VALUE")]
+    #[serde(default)]
+    pub with: Vec<String>,
+    /// The host, when several are served
+    #[arg(long)]
+    pub host: Option<String>,
 }
 
 /// Runs `explain`: 0 when the request would be forwarded, 1 when it would be refused.
@@ -54,23 +70,84 @@ pub(crate) fn run(
         Ok(config) => config,
         Err(rejected) => return Ok(show_rejected(output, &rejected)?),
     };
-    let asked = Asked::read(&config, arguments)
-        .and_then(|asked| Ok((Facts::read(&config, arguments, clock.now().unix())?, asked)));
-    let (facts, asked) = match asked {
-        Ok(read) => read,
+    if let Some(file) = &arguments.batch {
+        return batch(&config, file, clock.now().unix(), output);
+    }
+    let Some(question) = &arguments.question else {
+        writeln!(output.err, "error: say METHOD PATH --as WHO, or --batch FILE")?;
+        return Ok(Exit::Misuse);
+    };
+    match answered(&config, question, clock.now().unix()) {
+        Ok(Answered { asked, facts, explanation }) => {
+            if arguments.json {
+                writeln!(output.out, "{:#}", machines(&config, (&asked, &facts), &explanation))?;
+            } else {
+                people(&config, (&asked, &facts), &explanation, output)?;
+            }
+            Ok(if explanation.status == 200 { Exit::Fine } else { Exit::Found })
+        }
         Err(wrong) => {
             writeln!(output.err, "error: {wrong}")?;
-            return Ok(Exit::Misuse);
+            Ok(Exit::Misuse)
         }
-    };
-    let target = (&*asked.host, &*asked.method, &*asked.path);
-    let explanation = explain(&config.rules, target, &facts.caller, &facts.circumstances);
-    if arguments.json {
-        writeln!(output.out, "{:#}", machines(&config, (&asked, &facts), &explanation))?;
-    } else {
-        people(&config, (&asked, &facts), &explanation, output)?;
     }
-    Ok(if explanation.status == 200 { Exit::Fine } else { Exit::Found })
+}
+
+/// A question with its answer.
+struct Answered {
+    asked: Asked,
+    facts: Facts,
+    explanation: Explanation,
+}
+
+fn answered(config: &Config, question: &Question, now: i64) -> Result<Answered, AskedWrongly> {
+    let asked = Asked::read(config, question)?;
+    let facts = Facts::read(config, question, now)?;
+    let request = asked.request();
+    let explanation = explain(&config.rules, &request, &facts.caller, &facts.circumstances);
+    Ok(Answered { asked, facts, explanation })
+}
+
+/// Longest line of a batch.
+const MAX_LINE_BYTES: u64 = 64 * 1024;
+
+/// A JSON line for a JSON line. The first that is none ends it: 2, with its number.
+fn batch(config: &Config, file: &Path, now: i64, output: &mut Output<'_>) -> anyhow::Result<Exit> {
+    let mut lines: Box<dyn BufRead> = match file.as_os_str() == "-" {
+        true => Box::new(std::io::stdin().lock()),
+        false => match std::fs::File::open(file) {
+            Ok(file) => Box::new(BufReader::new(file)),
+            Err(error) => {
+                writeln!(output.err, "error: cannot read `{}`: {error}", file.display())?;
+                return Ok(Exit::Misuse);
+            }
+        },
+    };
+    let (mut exit, mut number, mut line) = (Exit::Fine, 0_u64, String::new());
+    loop {
+        line.clear();
+        number += 1;
+        if lines.by_ref().take(MAX_LINE_BYTES).read_line(&mut line)? == 0 {
+            return Ok(exit);
+        }
+        let question: Result<Question, _> = serde_json::from_str(&line);
+        let answer = question.map_err(|error| error.to_string()).and_then(|question| {
+            answered(config, &question, now).map_err(|wrong| wrong.to_string())
+        });
+        match answer {
+            Ok(Answered { asked, facts, explanation }) => {
+                let answer = machines(config, (&asked, &facts), &explanation);
+                writeln!(output.out, "{answer}")?;
+                if explanation.status != 200 {
+                    exit = Exit::Found;
+                }
+            }
+            Err(wrong) => {
+                writeln!(output.err, "error: line {number}: {wrong}")?;
+                return Ok(Exit::Misuse);
+            }
+        }
+    }
 }
 
 fn people(
@@ -87,12 +164,8 @@ fn people(
         Some(key) => say("line", &format!("\"{key}\"  {rule}"))?,
         None => say("line", "none")?,
     }
-    let clauses = clauses(explanation);
-    let width = clauses.iter().map(|clause| clause.clause.chars().count()).max().unwrap_or(0);
-    for clause in clauses {
-        let mark = if clause.held { '✓' } else { '✗' };
-        let text = format!("{mark} {:<width$}  {}", clause.clause, clause.inputs);
-        say("", text.trim_end())?;
+    for line in clause_lines(explanation) {
+        say("", &line)?;
     }
     for name in limits(config, explanation) {
         say("limit", &limit_words(config, &name))?;
@@ -102,6 +175,25 @@ fn people(
         say("remedy", remedy)?;
     }
     Ok(())
+}
+
+/// Each clause, ✓ or ✗, with its inputs, aligned.
+fn clause_lines(explanation: &Explanation) -> Vec<String> {
+    let clauses = clauses(explanation);
+    let width = clauses.iter().map(|clause| clause.clause.chars().count()).max().unwrap_or(0);
+    let line = |clause: &portcullis_core::audit::Clause| {
+        let mark = if clause.held { '✓' } else { '✗' };
+        format!("{mark} {:<width$}  {}", clause.clause, clause.inputs).trim_end().to_owned()
+    };
+    clauses.iter().map(line).collect()
+}
+
+/// An explanation in a few lines: clauses, answer, remedy.
+pub(super) fn told(explanation: &Explanation) -> Vec<String> {
+    let mut lines = clause_lines(explanation);
+    lines.push(answer(explanation));
+    lines.extend(explanation.remedy.clone());
+    lines
 }
 
 /// The limits that would be charged: the line's own, or the default of its kind of line.
@@ -120,7 +212,7 @@ fn clauses(explanation: &Explanation) -> &[portcullis_core::audit::Clause] {
     match &explanation.verdict {
         Some(Verdict::Allow { clauses, .. }) => clauses,
         Some(Verdict::Deny(denial)) => &denial.clauses,
-        None => &[],
+        Some(Verdict::NeedsBody | Verdict::NeedsOwner) | None => &[],
     }
 }
 
@@ -131,8 +223,16 @@ fn answer(explanation: &Explanation) -> String {
         Some(Verdict::Deny(denial)) => {
             format!("{} at {}: {}", explanation.status, explanation.stage, denial.reason)
         }
+        Some(Verdict::NeedsBody) => "depends on the body: say it with `--with body=@FILE`".into(),
+        Some(Verdict::NeedsOwner) => {
+            "depends on the object's owner: say it with `--with owner=ID`".into()
+        }
         None if explanation.status == 200 => "200, forwarded".into(),
-        None => format!("{} at {}", explanation.status, explanation.stage),
+        None => {
+            let reason = explanation.reason.as_deref().map(|reason| format!(": {reason}"));
+            let (status, stage) = (explanation.status, explanation.stage);
+            format!("{status} at {stage}{}", reason.unwrap_or_default())
+        }
     }
 }
 
@@ -171,10 +271,10 @@ fn machines(
     (asked, facts): (&Asked, &Facts),
     explanation: &Explanation,
 ) -> serde_json::Value {
-    let (rule, reason) = match &explanation.verdict {
-        Some(Verdict::Allow { rule, .. }) => (Some(rule.to_string()), None),
-        Some(Verdict::Deny(denial)) => (Some(denial.rule.to_string()), Some(denial.reason)),
-        None => (explanation.rule.clone(), None),
+    let rule = match &explanation.verdict {
+        Some(Verdict::Allow { rule, .. }) => Some(rule.to_string()),
+        Some(Verdict::Deny(denial)) => Some(denial.rule.to_string()),
+        Some(Verdict::NeedsBody | Verdict::NeedsOwner) | None => explanation.rule.clone(),
     };
     json!({
         "method": asked.method,
@@ -185,7 +285,7 @@ fn machines(
         "rule": rule,
         "stage": explanation.stage,
         "status": explanation.status,
-        "reason": reason,
+        "reason": explanation.reason,
         "clauses": clauses(explanation),
         "limits": limits(config, explanation),
         "remedy": explanation.remedy,
@@ -198,17 +298,15 @@ mod tests {
     use super::*;
 
     fn arguments(words: &[&str]) -> Arguments {
-        let mut arguments = Arguments {
+        let question = Question {
             method: words[0].into(),
             path: words[1].into(),
             caller: words[2].into(),
-            with: Vec::new(),
+            with: words[3..].iter().map(|fact| (*fact).to_owned()).collect(),
             host: None,
-            config: fixture("complete.toml"),
-            json: false,
         };
-        arguments.with.extend(words[3..].iter().map(|fact| (*fact).to_owned()));
-        arguments
+        let config = fixture("complete.toml");
+        Arguments { question: Some(question), batch: None, config, json: false }
     }
 
     fn ask(words: &[&str]) -> (Exit, String, String) {
@@ -256,6 +354,34 @@ mod tests {
             assert_eq!((exit, out.as_str()), (Exit::Misuse, ""), "{words:?}");
             assert!(err.contains(part), "{words:?}: {err}");
         }
+    }
+
+    #[test]
+    fn a_batch_is_answered_line_by_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("questions.jsonl");
+        let whole = [
+            r#"{"method":"GET","path":"/v1/rates","as":"anyone"}"#,
+            r#"{"method":"GET","path":"/v1/accounts/a2/payments","as":"user:a","with":["account=a1","scope=payments:read"]}"#,
+            "nonsense",
+        ];
+        let ask = |lines: &[&str]| {
+            std::fs::write(&file, lines.join("\n")).unwrap();
+            let config = fixture("complete.toml");
+            let batch = Some(file.clone());
+            let arguments = Arguments { question: None, batch, config, json: false };
+            captured(|output| run(&arguments, &clock(), output))
+        };
+        let (exit, out, err) = ask(&whole[..2]);
+        assert_eq!((exit, err.as_str()), (Exit::Found, ""));
+        let status = |line: &str| -> u64 {
+            let answer: serde_json::Value = serde_json::from_str(line).unwrap();
+            answer["status"].as_u64().unwrap()
+        };
+        assert_eq!(out.lines().map(status).collect::<Vec<_>>(), [200, 403]);
+        let (exit, out, err) = ask(&whole);
+        assert_eq!((exit, out.lines().count()), (Exit::Misuse, 2));
+        assert!(err.starts_with("error: line 3: "), "{err}");
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! What `explain` is asked, read from the command line: a target, a caller, circumstances.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 
 use portcullis_core::jose::claims::Attribute;
 use portcullis_core::scope::Scopes;
+use portcullis_core::time;
 use portcullis_core::web::Address;
 use portcullis_policy::access::AttributeType;
 use portcullis_policy::entities::{Caller, Circumstances, UserCaller};
+use portcullis_policy::explain;
 
-use super::explain::Arguments;
+use super::explain::Question;
 use crate::config::{Api, Config};
 
 /// The request asked about.
@@ -21,7 +24,18 @@ pub(crate) struct Asked {
     pub(crate) host: String,
     /// From `/`, without a query.
     pub(crate) path: String,
+    /// What stood behind `?`.
+    pub(crate) query: Option<String>,
+    /// Header fields: `header.NAME=VALUE`, names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    /// `body=TEXT` or `body=@FILE`.
+    pub(crate) body: Option<Vec<u8>>,
+    /// `owner=ID`.
+    pub(crate) owner: Option<String>,
 }
+
+/// Largest body that a file may hold: more than any line lets through to a rule.
+const MAX_BODY_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Why a question cannot be answered; the text says what to write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +49,44 @@ fn wrongly<T>(message: String) -> Result<T, AskedWrongly> {
 impl Asked {
     /// Finds the host: from a whole address, `--host`, the API whose `at` owns the path, or the
     /// only one that there is.
-    pub(crate) fn read(config: &Config, arguments: &Arguments) -> Result<Asked, AskedWrongly> {
+    pub(crate) fn read(config: &Config, question: &Question) -> Result<Asked, AskedWrongly> {
+        let mut asked = Asked::target(config, question)?;
+        for fact in &question.with {
+            if let Some((key, value)) = fact.split_once('=') {
+                asked.take(key.trim(), value)?;
+            }
+        }
+        Ok(asked)
+    }
+
+    /// What the request itself carries; other facts are the caller's.
+    fn take(&mut self, key: &str, value: &str) -> Result<(), AskedWrongly> {
+        match key {
+            "owner" => self.owner = Some(value.into()),
+            "body" => self.body = Some(body(value)?),
+            _ => {
+                if let Some(name) = key.strip_prefix("header.") {
+                    self.headers.push((name.to_ascii_lowercase(), value.into()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As policy is asked.
+    pub(crate) fn request(&self) -> explain::Asked<'_> {
+        explain::Asked {
+            host: &self.host,
+            method: &self.method,
+            path: &self.path,
+            query: self.query.as_deref(),
+            headers: &self.headers,
+            body: self.body.as_deref(),
+            owner: self.owner.as_deref(),
+        }
+    }
+
+    fn target(config: &Config, arguments: &Question) -> Result<Asked, AskedWrongly> {
         let method = arguments.method.to_ascii_uppercase();
         if method.is_empty() || !method.bytes().all(|b| b.is_ascii_alphabetic()) {
             return wrongly(format!("`{}` is not a method", arguments.method));
@@ -46,24 +97,45 @@ impl Asked {
             let address = Address::parse(&format!("https://{authority}"))
                 .map_err(|malformed| AskedWrongly(format!("`{authority}` {malformed}")))?;
             let path = if path.is_empty() { "/" } else { path };
-            return Ok(Asked { method, host: address.authority(), path: without_query(path) });
+            return Ok(Asked::of(method, address.authority(), path));
         }
         if !arguments.path.starts_with('/') {
             let message = format!("`{}` is not a path: it starts with `/`", arguments.path);
             return wrongly(message);
         }
-        let path = without_query(&arguments.path);
         let host = match &arguments.host {
             Some(host) => host.to_ascii_lowercase(),
-            None => host_of(config, &path)?,
+            None => host_of(config, without_query(&arguments.path))?,
         };
-        Ok(Asked { method, host, path })
+        Ok(Asked::of(method, host, &arguments.path))
+    }
+
+    fn of(method: String, host: String, target: &str) -> Asked {
+        let target = target.split('#').next().unwrap_or_default();
+        Asked {
+            method,
+            host,
+            path: without_query(target).to_owned(),
+            query: target.split_once('?').map(|(_, query)| query.to_owned()),
+            headers: Vec::new(),
+            body: None,
+            owner: None,
+        }
     }
 }
 
-/// Rules never see a query: only the path decides.
-fn without_query(path: &str) -> String {
-    path.split(['?', '#']).next().unwrap_or_default().to_owned()
+/// The text itself, or the file that `@` names.
+fn body(value: &str) -> Result<Vec<u8>, AskedWrongly> {
+    let Some(file) = value.strip_prefix('@') else { return Ok(value.as_bytes().to_vec()) };
+    let unreadable = |error: std::io::Error| AskedWrongly(format!("cannot read `{file}`: {error}"));
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    opened.take(MAX_BODY_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}
+
+fn without_query(path: &str) -> &str {
+    path.split(['?', '#']).next().unwrap_or_default()
 }
 
 fn host_of(config: &Config, path: &str) -> Result<String, AskedWrongly> {
@@ -98,7 +170,7 @@ impl Facts {
     /// Reads `--as` and each `--with`.
     pub(crate) fn read(
         config: &Config,
-        arguments: &Arguments,
+        arguments: &Question,
         now: i64,
     ) -> Result<Facts, AskedWrongly> {
         let mut facts = Facts {
@@ -127,7 +199,11 @@ impl Facts {
             let Some((key, value)) = fact.split_once('=') else {
                 return wrongly(format!("`{fact}` is not `KEY=VALUE`"));
             };
-            facts.take(config, key.trim(), value)?;
+            let key = key.trim();
+            let of_request = matches!(key, "owner" | "body") || key.starts_with("header.");
+            if !of_request {
+                facts.take(config, key, value)?;
+            }
         }
         Ok(facts)
     }
@@ -146,6 +222,12 @@ impl Facts {
             }
             "client" => here.client = Some(value.into()),
             "acr" => here.acr = Some(value.into()),
+            "mfa" | "passkey" | "totp" | "password" => {
+                let age = time::duration(value).map_err(|_| {
+                    AskedWrongly(format!("`{key}={value}`: write `{key}=2m`, how long ago"))
+                })?;
+                factor(here, key, i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
+            }
             "bound" => match value {
                 "dpop" => here.dpop = true,
                 "mtls" => here.mtls = true,
@@ -181,28 +263,43 @@ impl Facts {
 
     /// The caller for people: `user:alice, role admin, account=a1, scope payments:read, ip …`.
     pub(crate) fn words(&self) -> String {
-        let mut words = vec![self.caller.label()];
-        if let Caller::User(user) = &self.caller {
-            words.extend(user.roles.iter().map(|role| format!("role {role}")));
-            words.extend(user.groups.iter().map(|group| format!("group {group}")));
-            words.extend(user.attributes.iter().map(|(name, value)| match value {
-                Attribute::String(text) => format!("{name}={text}"),
-                Attribute::Integer(number) => format!("{name}={number}"),
-                Attribute::Bool(flag) => format!("{name}={flag}"),
-            }));
-        }
-        if self.caller != Caller::Anonymous {
-            let scopes = &self.circumstances.scopes;
-            let none = scopes.is_empty();
-            words.push(if none { "no scope".into() } else { format!("scope {scopes}") });
-            let here = &self.circumstances;
-            words.extend(here.dpop.then(|| "bound by dpop".into()));
-            words.extend(here.mtls.then(|| "bound by mtls".into()));
-            words.extend(here.actors.iter().map(|actor| format!("via {actor}")));
-        }
-        words.push(format!("ip {}", self.circumstances.ip));
-        words.join(", ")
+        words(&self.caller, &self.circumstances)
     }
+}
+
+/// A factor proven so many seconds ago; it is also the latest of all, and two of them are `mfa`.
+fn factor(here: &mut Circumstances, name: &str, age: i64) {
+    let names: [&'static str; 4] = ["mfa", "passkey", "totp", "password"];
+    for known in names.into_iter().filter(|known| *known == name).chain(["any"]) {
+        let kept = here.ages.entry(known).or_insert(age);
+        *kept = age.min(*kept);
+    }
+}
+
+/// A caller for people, with what decides.
+pub(crate) fn words(caller: &Caller, here: &Circumstances) -> String {
+    let mut words = vec![caller.label()];
+    if let Caller::User(user) = caller {
+        words.extend(user.roles.iter().map(|role| format!("role {role}")));
+        words.extend(user.groups.iter().map(|group| format!("group {group}")));
+        words.extend(user.attributes.iter().map(|(name, value)| match value {
+            Attribute::String(text) => format!("{name}={text}"),
+            Attribute::Integer(number) => format!("{name}={number}"),
+            Attribute::Bool(flag) => format!("{name}={flag}"),
+        }));
+    }
+    if *caller != Caller::Anonymous {
+        let scopes = &here.scopes;
+        let none = scopes.is_empty();
+        words.push(if none { "no scope".into() } else { format!("scope {scopes}") });
+        words.extend(here.dpop.then(|| "bound by dpop".into()));
+        words.extend(here.mtls.then(|| "bound by mtls".into()));
+        words.extend(here.actors.iter().map(|actor| format!("via {actor}")));
+    }
+    let factors = here.ages.iter().filter(|(name, _)| **name != "any");
+    words.extend(factors.map(|(name, age)| format!("{name} {age}s ago")));
+    words.push(format!("ip {}", here.ip));
+    words.join(", ")
 }
 
 fn caller(config: &Config, who: &str) -> Result<Caller, AskedWrongly> {

@@ -19,10 +19,15 @@ const GRACE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// A refused file, an address that cannot be bound, a store that cannot be opened.
-pub(crate) fn run(config: PathBuf, purpose: Purpose) -> anyhow::Result<u8> {
+pub(crate) fn run(
+    config: PathBuf,
+    purpose: Purpose,
+    shadow: Option<PathBuf>,
+) -> anyhow::Result<u8> {
     let form = if std::io::stdout().is_terminal() { Form::Readable } else { Form::Json };
     let server = Server::start(Start {
         config,
+        shadow,
         purpose,
         clock: Arc::new(SystemClock),
         entropy: Arc::new(ProviderEntropy::default()),

@@ -12,6 +12,7 @@ use portcullis_core::web::Address;
 use portcullis_policy::access::{ApiDraft, Vocabulary};
 use portcullis_policy::compile::{Rules, compile};
 use portcullis_policy::coverage;
+use portcullis_policy::expect::{self, Outcome};
 
 use super::clients::Written;
 use super::known;
@@ -19,7 +20,7 @@ use super::limits::{BUILT_IN, OnLines};
 use super::loader::Sources;
 use super::reader::{Reading, Section};
 use super::settings::{Api, Config, Identity, Server};
-use super::{api, clients, identity, issuers, limits, server};
+use super::{api, clients, identity, issuers, limits, policy, server};
 
 /// Reads every table, compares them, compiles the rules. `None` when something is missing that a
 /// [`Config`] cannot be without; the faults tell in either case.
@@ -30,6 +31,7 @@ pub(crate) fn compose(reading: &mut Reading<'_>, root: &Section<'_>) -> Option<C
     let issuers = issuers::read(reading, root, identity.as_ref());
     let limits = limits::read(reading, root);
     // Unknown names are only worth telling when everything that makes names was read.
+    let policy = policy::read(reading, root);
     let names_known = reading.faults.is_empty();
     let (apis, drafts): (Vec<Api>, Vec<ApiDraft>) =
         api::read(reading, root).into_iter().map(|read| (read.api, read.draft)).unzip();
@@ -52,9 +54,13 @@ pub(crate) fn compose(reading: &mut Reading<'_>, root: &Section<'_>) -> Option<C
     if !names_known {
         return None;
     }
-    let rules: Rules =
-        compile(&drafts, &vocabulary).map_err(|faults| merge(reading, faults)).ok()?;
+    let rules: Rules = compile(&drafts, &policy.files, &vocabulary)
+        .map_err(|faults| merge(reading, faults))
+        .ok()?;
     judge_certificate_lines(reading, &identity.issuer, &rules, &apis);
+    expect::read(&policy.expect, &rules, &vocabulary)
+        .map_err(|faults| merge(reading, faults))
+        .ok()?;
     Some(Config {
         file: reading.file.clone(),
         server,
@@ -66,6 +72,7 @@ pub(crate) fn compose(reading: &mut Reading<'_>, root: &Section<'_>) -> Option<C
         rules,
         sources: Sources::default(),
         watched: Vec::new(),
+        policy,
         drafts,
         vocabulary,
     })
@@ -242,6 +249,7 @@ fn vocabulary(
         scopes: scopes.into_iter().map(str::to_owned).collect(),
         limits,
         attributes: identity.attributes.clone(),
+        factors: vec!["totp".into()],
         now,
     }
 }
@@ -261,13 +269,20 @@ impl Config {
     pub(crate) fn gaps(&self) -> Vec<Fault> {
         coverage::gaps(&self.drafts, &self.rules, &self.vocabulary)
             .into_iter()
+            .chain(self.outcomes().iter().filter_map(unmet))
             .map(|gap| Fault { severity: Severity::Gap, ..gap })
             .collect()
     }
 
+    /// Each expectation with what came.
+    pub(crate) fn outcomes(&self) -> Vec<Outcome> {
+        let read = expect::read(&self.policy.expect, &self.rules, &self.vocabulary);
+        read.map(|read| expect::run(&self.rules, &read, &self.vocabulary)).unwrap_or_default()
+    }
+
     /// Compiles the rules anew, after `dev` moved the APIs.
     pub(crate) fn recompile(&mut self) -> Result<(), Vec<Fault>> {
-        self.rules = compile(&self.drafts, &self.vocabulary)?;
+        self.rules = compile(&self.drafts, &self.policy.files, &self.vocabulary)?;
         Ok(())
     }
 
@@ -275,4 +290,13 @@ impl Config {
     pub(crate) fn client(&self, id: &str) -> Option<&Arc<ClientRecord>> {
         self.clients.iter().find(|client| client.id.as_str() == id)
     }
+}
+
+fn unmet(outcome: &Outcome) -> Option<Fault> {
+    if outcome.holds() {
+        return None;
+    }
+    let message = format!("`{}`: {} came", outcome.text.value, outcome.came.status);
+    let remedy = "mend the line, or the expectation; `portcullis expect` explains it";
+    Some(Fault::gap("ExpectationFailed", outcome.text.place.clone(), message, remedy.into()))
 }

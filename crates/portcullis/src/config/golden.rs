@@ -16,6 +16,9 @@ impl Loader for Folder {
     fn file(&self, path: &Path) -> std::io::Result<Vec<u8>> {
         Disk.file(&self.0.join(path))
     }
+    fn folder(&self, path: &Path) -> std::io::Result<Vec<String>> {
+        Disk.folder(&self.0.join(path))
+    }
     fn variable(&self, name: &str) -> Option<String> {
         (name == "UPSTREAM").then(|| "https://10.0.0.12:8443".into())
     }

@@ -47,6 +47,10 @@ pub(crate) static ALL: &[&Table] = &[
     &INTROSPECTION,
     &API,
     &LINE,
+    &BODY,
+    &OWNER,
+    &STEP_UP,
+    &POLICY,
     &SCOPE,
     &SECRET,
 ];
@@ -61,7 +65,7 @@ pub(crate) static ROOT: Table = Table {
         Key("limits", Built),
         Key("api", Built),
         Key("issuers", Built),
-        Key("policy", Later("write conditions as `when` on the access lines")),
+        Key("policy", Built),
         Key("admin", Later("administer with `portcullis user` and `portcullis client`")),
         Key("audit", Later("leave it out: decisions are written as JSON lines to standard output")),
         Key("mail", Later("leave it out: one-time links are printed on the terminal")),
@@ -235,14 +239,44 @@ pub(crate) static LINE: Table = Table {
         Key("audit", Built),
         Key("timeout", Built),
         Key("body", Built),
-        Key("owner", Later("compare a path parameter with an attribute in `when`")),
-        Key("step_up", Later("close the line with `allow = \"nobody\"` until it is built")),
+        Key("owner", Built),
+        Key("step_up", Built),
         Key("bound", Built),
         Key("via", Built),
-        Key("query", Later("leave it out: the query is passed on, the upstream checks it")),
+        Key("query", Built),
         Key("accept", Built),
         Key("stream", Later("leave it out: a request runs to its line's `timeout`")),
-        Key("response", Later("leave it out: the upstream filters its fields")),
+        Key("response", Built),
+    ],
+};
+
+/// `body = { … }`.
+pub(crate) static BODY: Table = Table {
+    name: "`body`",
+    keys: &[
+        Key("max", Built),
+        Key("types", Built),
+        Key("fields", Built),
+        Key("extra", Built),
+        Key("rate", Later("leave it out: a body that stalls ends with the line's `timeout`")),
+    ],
+};
+
+/// `owner = { lookup, field }`.
+pub(crate) static OWNER: Table =
+    Table { name: "`owner`", keys: &[Key("lookup", Built), Key("field", Built)] };
+
+/// `step_up = { need, when }`.
+pub(crate) static STEP_UP: Table =
+    Table { name: "`step_up`", keys: &[Key("need", Built), Key("when", Built)] };
+
+/// `[policy]`.
+pub(crate) static POLICY: Table = Table {
+    name: "[policy]",
+    keys: &[
+        Key("policies", Built),
+        Key("prove", Later("write single requests under `expect`")),
+        Key("expect", Built),
     ],
 };
 
@@ -323,7 +357,7 @@ mod tests {
         assert_eq!(SERVER.suggest("domain"), "did you mean `domains`?");
         assert_eq!(LINE.suggest("alow"), "did you mean `allow`?");
         assert_eq!(MFA.suggest("colour"), "write one of `factors`, `require`");
-        assert!(!LINE.suggest("step_upp").contains("step_up"), "what is not built is not offered");
+        assert!(!LINE.suggest("streem").contains("stream"), "what is not built is not offered");
     }
 
     #[test]

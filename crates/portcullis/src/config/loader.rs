@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// Largest file that is read whole, in bytes: an OpenAPI document may have 32 MiB.
 pub(crate) const MAX_FILE_BYTES: u64 = 32 * 1024 * 1024;
 
+/// Most names of a folder that are looked at.
+pub(crate) const MAX_LISTED: usize = 10_000;
+
 /// Files and environment.
 pub(crate) trait Loader {
     /// The bytes of a file.
@@ -18,6 +21,11 @@ pub(crate) trait Loader {
     /// # Errors
     /// What the system says; a file over [`MAX_FILE_BYTES`] is an error too.
     fn file(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The names of the files in a folder, at most [`MAX_LISTED`], in no order.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn folder(&self, path: &Path) -> io::Result<Vec<String>>;
     /// A variable of the environment, if it is set to Unicode text.
     fn variable(&self, name: &str) -> Option<String>;
 }
@@ -34,6 +42,13 @@ impl Loader for Disk {
             return Err(io::Error::other("larger than 32 MiB"));
         }
         Ok(bytes)
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<Vec<String>> {
+        let here = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let entries = std::fs::read_dir(here)?.take(MAX_LISTED).flatten();
+        let files = entries.filter(|entry| entry.path().is_file());
+        Ok(files.filter_map(|entry| entry.file_name().into_string().ok()).collect())
     }
 
     fn variable(&self, name: &str) -> Option<String> {
@@ -62,6 +77,15 @@ impl Loader for Memory {
     fn file(&self, path: &Path) -> io::Result<Vec<u8>> {
         let missing = || io::Error::new(io::ErrorKind::NotFound, "no such file");
         self.files.get(&path.to_string_lossy().into_owned()).cloned().ok_or_else(missing)
+    }
+
+    fn folder(&self, path: &Path) -> io::Result<Vec<String>> {
+        let names = self.files.keys().filter_map(|known| {
+            let known = Path::new(known);
+            let name = known.file_name().filter(|_| known.parent() == Some(path))?;
+            Some(name.to_string_lossy().into_owned())
+        });
+        Ok(names.collect())
     }
 
     fn variable(&self, _name: &str) -> Option<String> {

@@ -21,6 +21,7 @@ mod opened;
 mod issuers;
 mod clients;
 mod limits;
+mod policy;
 mod api;
 mod access;
 mod compose;

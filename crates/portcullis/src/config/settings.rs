@@ -20,6 +20,7 @@ use portcullis_policy::access::{ApiDraft, AttributeType, Vocabulary};
 use portcullis_policy::compile::Rules;
 
 use super::loader::Sources;
+use super::policy::Policy;
 
 /// One file, read and judged whole.
 pub(crate) struct Config {
@@ -43,6 +44,8 @@ pub(crate) struct Config {
     pub sources: Sources,
     /// Every file that was read besides the config: what a reload watches.
     pub watched: Vec<PathBuf>,
+    /// `[policy]`.
+    pub policy: Policy,
     pub(crate) drafts: Vec<ApiDraft>,
     pub(crate) vocabulary: Vocabulary,
 }

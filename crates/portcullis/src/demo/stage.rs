@@ -15,6 +15,7 @@ use portcullis_core::jose::sign::SigningKey;
 use portcullis_core::time::{Clock, Timestamp};
 use portcullis_identity::account::{self, Making, NewUser, SecondFactorWish};
 
+use super::upstream::Owners;
 use super::{Person, Place, Tour, app, upstream};
 use crate::admin::api_keys::USUAL_DAYS;
 use crate::admin::{Command, socket};
@@ -64,20 +65,22 @@ impl Stage {
         let ports = Ports::choose(tour)?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let upstream = runtime.block_on(upstream::start())?;
+        let owners = Owners::default();
+        let upstream = runtime.block_on(upstream::start(owners.clone()))?;
         let place = ports.place(&home);
         write_files(&place, &ports, upstream)?;
         let clock = Arc::new(ShiftedClock(AtomicI64::new(0)));
         let records = std::fs::File::create(home.join("records.jsonl"))?;
         let server = Server::start(Start {
             config: PathBuf::from(beside(&home.join("portcullis.toml"))),
+            shadow: None,
             purpose: Purpose::Serve,
             clock: clock.clone(),
             entropy,
             records: Box::new(records),
             form: crate::journal::Form::Json,
         })?;
-        let people = runtime.block_on(add_people(&server))?;
+        let people = runtime.block_on(add_people(&server, &owners))?;
         let api_key = runtime.block_on(add_key(&place))?;
         Ok(Stage { place, people, api_key, server, clock, runtime })
     }
@@ -243,7 +246,8 @@ async fn add_key(place: &Place) -> anyhow::Result<String> {
     key.map(str::to_owned).context("the running server made no API key")
 }
 
-async fn add_people(server: &Server) -> anyhow::Result<Vec<Person>> {
+/// Alice and Bob, each with an account and an invoice.
+async fn add_people(server: &Server, owners: &Owners) -> anyhow::Result<Vec<Person>> {
     let making = Making {
         store: &server.store,
         sealer: server.identity.sealer(),
@@ -259,6 +263,7 @@ async fn add_people(server: &Server) -> anyhow::Result<Vec<Person>> {
         let new =
             NewUser { login: login_name, name, attributes, second_factor, ..NewUser::default() };
         let added = account::add_user(&making, new).await?;
+        owners.give(&format!("inv-{login}"), added.user.id.as_str());
         let totp = added.totp.context("the demo's people have an authenticator")?;
         let password = added.password.expose().clone();
         people.push(Person { login: login.into(), password, totp, account });

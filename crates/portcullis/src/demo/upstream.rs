@@ -2,8 +2,10 @@
 //! tokens. It answers with what it was told about the caller, so that one can see what an upstream
 //! receives.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -19,16 +21,35 @@ pub(super) const DOCUMENT: &str = include_str!("payments.yaml");
 /// Largest body that the sample reads.
 const BODY_MAX: usize = 64 * 1024;
 
+/// Who owns which invoice: what the sample answers Portcullis when it looks an owner up.
+#[derive(Clone, Default)]
+pub(super) struct Owners(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Owners {
+    /// Gives an invoice to a user.
+    pub(super) fn give(&self, invoice: &str, user: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(invoice.into(), user.into());
+    }
+
+    fn of(&self, invoice: &str) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(invoice).cloned()
+    }
+}
+
 /// Starts the sample on a free loopback port of the current runtime.
 ///
 /// # Errors
 /// When no loopback port can be bound.
-pub(super) async fn start() -> std::io::Result<SocketAddr> {
+pub(super) async fn start(owners: Owners) -> std::io::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let service = hyper::service::service_fn(answer);
+            let owners = owners.clone();
+            let service = hyper::service::service_fn(move |request| {
+                let owners = owners.clone();
+                async move { answer(&owners, request).await }
+            });
             let http = hyper::server::conn::http1::Builder::new();
             tokio::spawn(http.serve_connection(TokioIo::new(stream), service));
         }
@@ -36,7 +57,10 @@ pub(super) async fn start() -> std::io::Result<SocketAddr> {
     Ok(address)
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    owners: &Owners,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let identity = identity(&request);
     let (parts, body) = request.into_parts();
     let body = Limited::new(body, BODY_MAX).collect().await.map(|whole| whole.to_bytes());
@@ -59,6 +83,14 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
                 .unwrap_or(Value::Null);
             (StatusCode::CREATED, json!({"account": account, "accepted": wanted}))
         }
+        (&Method::GET, ["invoices", invoice]) if owners.of(invoice).is_some() => {
+            (StatusCode::OK, json!({"invoice": invoice, "total": "12.50"}))
+        }
+        // Asked by Portcullis alone: no line of the config opens it to anyone.
+        (&Method::GET, ["internal", "owner", invoice]) => match owners.of(invoice) {
+            Some(owner) => (StatusCode::OK, json!({"owner": owner})),
+            None => (StatusCode::NOT_FOUND, json!({"error": "no such invoice"})),
+        },
         (&Method::POST, ["settlements"]) => (StatusCode::OK, json!({"settled": true})),
         (&Method::GET, ["settlements"]) => (StatusCode::OK, json!({"settlements": []})),
         (&Method::GET, ["admin", "report"]) => (StatusCode::OK, json!({"report": "all accounts"})),

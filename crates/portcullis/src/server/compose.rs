@@ -41,6 +41,8 @@ pub(super) struct Stage<'s> {
     pub(super) settings: &'s Settings,
     /// The live API keys.
     pub(super) api_keys: Arc<ApiKeys>,
+    /// Rules that judge too, and decide nothing.
+    pub(super) shadow: Option<Arc<Rules>>,
 }
 
 /// The live API keys of the store, with the revocation sequence of the transaction that read them.
@@ -134,6 +136,7 @@ pub(super) fn snapshot(
     Ok(Snapshot {
         generation,
         rules: Arc::new(config.rules),
+        shadow: stage.shadow.clone(),
         issuer: issuer.to_string().into(),
         keys: stage.identity.keyring().access_keys().as_ref().clone(),
         passport: stage.identity.keyring().passport_key(),

@@ -37,6 +37,7 @@ use portcullis_gateway::{listen, snapshot::Snapshot};
 use portcullis_identity::parts::Parts;
 use portcullis_identity::server::Identity;
 use portcullis_identity::settings::Settings;
+use portcullis_policy::compile::Rules;
 use portcullis_store::database::{Store, StoreFault};
 use portcullis_store::revocations::LONGEST_TOKEN;
 
@@ -51,6 +52,8 @@ use bound::Bound;
 pub(crate) struct Start {
     /// The config file.
     pub config: PathBuf,
+    /// A config whose rules judge each decision too, and decide nothing (`serve --shadow`).
+    pub shadow: Option<PathBuf>,
     /// For service, or `serve --dev`.
     pub purpose: Purpose,
     /// The time.
@@ -114,6 +117,7 @@ impl Server {
     /// [`FileRefused`] with line, caret and remedy; otherwise what could not be opened or bound.
     pub(crate) fn start(start: Start) -> anyhow::Result<Server> {
         let config = read(&start.config, start.purpose, start.clock.now())?;
+        let shadow = shadow(&start)?;
         let data = config.server.data.clone();
         files::private_directory(&data)?;
         let control = control_runtime()?;
@@ -138,7 +142,7 @@ impl Server {
         // Before anybody is served: a client that left the file while nothing ran leaves nothing.
         control.block_on(end_orphans(&store, &settings, now))?;
         let api_keys = control.block_on(compose::api_keys(&store, &settings, now))?;
-        let stage = compose::Stage { identity: &identity, settings: &settings, api_keys };
+        let stage = compose::Stage { identity: &identity, settings: &settings, api_keys, shadow };
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(compose::snapshot(config, &stage, 1, reasons)?),
             counters: counters.clone(),
@@ -152,6 +156,7 @@ impl Server {
             sealer: identity.sealer().clone(),
             foreign: outside.foreign,
             key_uses: KeyUses::default(),
+            owners: Default::default(),
         });
         let running = listen::start(gateway.clone(), listeners)?;
         let live = Arc::new(Live {
@@ -328,6 +333,7 @@ impl Live {
             identity: &self.identity,
             settings: &settings,
             api_keys: before.api_keys.clone(),
+            shadow: before.shadow.clone(),
         };
         let next = compose::snapshot(config, &stage, before.generation + 1, before.reasons)
             .map_err(said)?;
@@ -409,6 +415,14 @@ fn read(path: &Path, purpose: Purpose, now: Timestamp) -> anyhow::Result<Config>
         config::dev(&mut config).map_err(refused)?;
     }
     Ok(config)
+}
+
+/// The rules of the other file, moved as this one's are.
+fn shadow(start: &Start) -> anyhow::Result<Option<Arc<Rules>>> {
+    let Some(path) = &start.shadow else { return Ok(None) };
+    let config = read(path, start.purpose, start.clock.now())?;
+    tracing::info!(file = %path.display(), "judged beside, decides nothing");
+    Ok(Some(Arc::new(config.rules)))
 }
 
 /// On a laptop answers say why; elsewhere only the record does.

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod login;
+mod objects;
 mod services;
 mod show;
 
@@ -62,6 +63,8 @@ async fn people(show: &mut Show<'_>) -> anyhow::Result<String> {
     show.step("her own account", "GET /v1/accounts/acc-alice", &answer, Expect::status(200)).await;
     let answer = show.client.get(&format!("{api}/accounts/acc-bob"), &fields).await?;
     show.step("another's account", "GET /v1/accounts/acc-bob", &answer, Expect::status(403)).await;
+    objects::invoices(show, &token).await?;
+    objects::amounts(show, &tokens).await?;
     show.stage.clock.advance(Duration::from_secs(61));
     services::refreshed(show, &tokens).await?;
     show.stage.clock.advance(Duration::from_secs(61));

@@ -9,9 +9,10 @@ use portcullis_core::time;
 use portcullis_policy::access::{AlternativeDraft, LineDraft, ScopeDraft};
 use toml::de::DeValue;
 
+mod about;
+
 use super::known;
 use super::reader::{Entry, Reading, Section, Value};
-use super::words;
 
 /// Most lines in a file (`7-authorization`, bounds).
 const MAX_LINES: usize = 5_000;
@@ -75,6 +76,7 @@ fn alternative(
         reading.fault("AllowMissing", value.span(), message, remedy);
     }
     let place = reading.place(value.span());
+    let body = about::body(reading, &section);
     Some(AlternativeDraft {
         allow: section.texts(reading, "allow"),
         scope: scope(reading, &section),
@@ -88,7 +90,14 @@ fn alternative(
         limit_reason: reason(reading, &section, "limit_reason"),
         audit: audit(reading, &section),
         timeout: timeout(reading, &section),
-        body_max: body(reading, &section),
+        body_max: body.max,
+        body_fields: body.fields,
+        body_types: body.types,
+        body_extra: body.extra,
+        query: about::query(reading, &section),
+        owner: about::owner(reading, &section),
+        step_up: about::step_up(reading, &section),
+        response: about::response(reading, &section),
         bound: section.text(reading, "bound"),
         accept: accept(reading, &section),
         via: section.texts(reading, "via"),
@@ -190,23 +199,4 @@ pub(crate) fn duration_malformed(
     let (wrong, remedy) = words.split_once(": ").unwrap_or((&words, "write `15s`"));
     let message = format!("`{}` is {wrong}", written.value);
     reading.fault("DurationMalformed", written.place.bytes.clone(), message, remedy);
-}
-
-fn body(reading: &mut Reading<'_>, section: &Section<'_>) -> Option<Placed<u64>> {
-    let value = section.value("body")?;
-    if value.get_ref().is_table() {
-        let instead = "write the largest size alone, `body = \"10MiB\"`";
-        reading.later(value.span(), "body = { … }", instead);
-        return None;
-    }
-    let written = reading.string(value, "body")?;
-    match words::size(&written.value) {
-        Some(bytes) => Some(Placed::new(bytes, written.place)),
-        None => {
-            let message = format!("`{}` is not a size", written.value);
-            let remedy = "write a whole number and a unit, `\"64KiB\"` or `\"10MiB\"`";
-            reading.fault("SizeMalformed", written.place.bytes, message, remedy);
-            None
-        }
-    }
 }
