@@ -48,6 +48,20 @@ fn brief(document: &Document) -> Vec<String> {
 }
 
 #[test]
+fn parameters_that_would_stand_where_rules_read_something_else_are_named_otherwise() {
+    let paths = [
+        ("/{owner}/{repo}", "/{owner_id}/{repo}"),
+        ("/{Query}/{query_id}", "/{query_id}/{query_id_2}"),
+        ("/{body}/{header}", "/{body_id}/{header_id}"),
+    ];
+    for (written, named) in paths {
+        let text = format!("openapi: 3.0.0\npaths: {{ '{written}': {{ get: {{}} }} }}");
+        let document = read("api.yaml", &text).unwrap();
+        assert_eq!(document.operations[0].path, named);
+    }
+}
+
+#[test]
 fn yaml_is_read() {
     let document = read("api.yaml", YAML).unwrap();
     assert_eq!(document.title, "Payments");

@@ -1,6 +1,7 @@
 //! A documented path in the spelling of an access line: what `{accountId}` or `/café` is called there.
 
 use super::percent_decoded;
+use crate::declared::RESERVED_MEMBERS;
 
 /// A documented path in the spelling of an access line.
 pub(super) struct Template {
@@ -53,6 +54,10 @@ impl Template {
         name.truncate(48);
         if !name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') {
             name.insert(0, '_');
+        }
+        // `{owner}` would stand where `resource.owner` is looked up: the line names it `{owner_id}`.
+        if RESERVED_MEMBERS.contains(&&*name) {
+            name.push_str("_id");
         }
         let taken = |name: &str| self.parameters.iter().any(|(_, known)| known == name);
         let mut count = 2;
