@@ -18,13 +18,10 @@
 //! ```
 
 use std::cell::RefCell;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::HeaderMap;
 use http::header::HeaderName;
-use portcullis_core::scope::Scopes;
-use portcullis_core::time::Timestamp;
 use portcullis_policy::compile::OwnerLookup;
 use portcullis_policy::decide::{self, Denial, Permit, Undecided};
 use portcullis_policy::entities::{Caller, Circumstances, Question};
@@ -205,7 +202,7 @@ impl Bench<'_> {
         };
         match identified.presence() {
             Presence::Token(known) => known.in_circumstances(now, ip, |c| ask(&known.caller, c)),
-            Presence::Unread => ask(&Caller::Anonymous, &anonymous(now, ip)),
+            Presence::Unread => ask(&Caller::Anonymous, &Circumstances::unproven(now.unix(), ip)),
         }
     }
 
@@ -347,19 +344,4 @@ fn refuse(mut denial: Denial, draft: &mut Draft<'_>) -> Refusal {
     draft.rule = Some(denial.rule.clone());
     draft.clauses = std::mem::take(&mut denial.clauses);
     Refusal::Denied(Box::new(denial))
-}
-
-pub(crate) fn anonymous(now: Timestamp, ip: IpAddr) -> Circumstances {
-    Circumstances {
-        now: now.unix(),
-        ip,
-        client: None,
-        scopes: Scopes::default(),
-        acr: None,
-        amr: Vec::new(),
-        ages: Default::default(),
-        dpop: false,
-        mtls: false,
-        actors: Vec::new(),
-    }
 }

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use portcullis_core::audit::Shadow;
 use portcullis_policy::compile::{Operation, Rules};
 use portcullis_policy::decide::{self, Permit, Verdict};
-use portcullis_policy::entities::{Caller, Question};
+use portcullis_policy::entities::{Caller, Circumstances, Question};
 use portcullis_policy::field::Field;
 use portcullis_policy::query;
 use portcullis_policy::replay::status_of;
@@ -17,7 +17,7 @@ use portcullis_policy::resource::Resource;
 use portcullis_policy::table::{Found, OperationId};
 
 use crate::authenticate::{Identified, Presence};
-use crate::authorize::{anonymous, header_value};
+use crate::authorize::header_value;
 use crate::hygiene::Cleansed;
 use crate::record::{Draft, Figures, count};
 use crate::refusal::Refusal;
@@ -130,7 +130,8 @@ fn ask(
         }),
         Presence::Unread if operation.authenticates => None,
         Presence::Unread => {
-            let (caller, circumstances) = (&Caller::Anonymous, &anonymous(now, ip));
+            let (caller, circumstances) =
+                (&Caller::Anonymous, &Circumstances::unproven(now.unix(), ip));
             let question = Question { operation: id, resource, caller, circumstances };
             Some(decide::judge(rules, &question))
         }

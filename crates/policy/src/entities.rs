@@ -89,6 +89,24 @@ pub struct Circumstances {
     pub actors: Vec<String>,
 }
 
+impl Circumstances {
+    /// Those of a request that proves nothing: no token, no factor, no actor.
+    pub fn unproven(now: i64, ip: IpAddr) -> Self {
+        Circumstances {
+            now,
+            ip,
+            client: None,
+            scopes: Scopes::default(),
+            acr: None,
+            amr: Vec::new(),
+            ages: BTreeMap::new(),
+            dpop: false,
+            mtls: false,
+            actors: Vec::new(),
+        }
+    }
+}
+
 /// One question: may this caller do this operation on these parameters, now?
 #[derive(Clone, Debug, PartialEq)]
 pub struct Question<'q> {

@@ -241,7 +241,10 @@ impl<'r> Reader<'r> {
         }
         Ok(Request {
             caller: Caller::Anonymous,
-            circumstances: nowhere(self.vocabulary.now),
+            circumstances: Circumstances::unproven(
+                self.vocabulary.now,
+                IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ),
             method: method.to_owned(),
             api: api.to_owned(),
             target: format!("/{path}"),
@@ -396,22 +399,6 @@ pub fn complete(ages: &mut BTreeMap<&'static str, i64>) {
         if let Some(age) = age {
             ages.entry(name).or_insert(age);
         }
-    }
-}
-
-/// Circumstances that grant nothing by themselves.
-fn nowhere(now: i64) -> Circumstances {
-    Circumstances {
-        now,
-        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        client: None,
-        scopes: Scopes::default(),
-        acr: None,
-        amr: Vec::new(),
-        ages: Default::default(),
-        dpop: false,
-        mtls: false,
-        actors: Vec::new(),
     }
 }
 

@@ -1,6 +1,5 @@
 //! What `explain` is asked, read from the command line: a target, a caller, circumstances.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -175,18 +174,7 @@ impl Facts {
     ) -> Result<Facts, AskedWrongly> {
         let mut facts = Facts {
             caller: caller(config, &arguments.caller)?,
-            circumstances: Circumstances {
-                now,
-                ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-                client: None,
-                scopes: Scopes::default(),
-                acr: None,
-                amr: Vec::new(),
-                ages: BTreeMap::new(),
-                dpop: false,
-                mtls: false,
-                actors: Vec::new(),
-            },
+            circumstances: Circumstances::unproven(now, IpAddr::V4(Ipv4Addr::LOCALHOST)),
         };
         if let Caller::Service { id, .. } = &facts.caller {
             // A service is its client, and may ask for all that the file grants it.
